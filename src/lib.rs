@@ -1,0 +1,1 @@
+//! coldpress: a drop-in CUDA memory allocator shim.

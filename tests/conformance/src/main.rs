@@ -1,0 +1,2 @@
+//! Driver conformance suite.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Thin bindings to whatever CUDA driver the loader finds, for test programs.

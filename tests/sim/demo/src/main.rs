@@ -1,0 +1,2 @@
+//! The demo workload.
+fn main() {}
