@@ -1,0 +1,140 @@
+//! Waiting for the device: everything submitted before a fence has finished when it passes.
+//!
+//! Owns: the events of one fence. One event per live context (`cuCtxRecordEvent` covers every
+//! stream of it, per-thread default streams and destroyed ones included); on drivers without it
+//! one event per registered stream, and no eviction once per-thread default streams are used.
+
+use crate::driver::{self, CUresult, Handle, code};
+use crate::registry::{contexts, streams};
+use std::time::{Duration, Instant};
+
+const DISABLE_TIMING: u32 = 2;
+
+/// Recorded events, one or more per context.
+#[derive(Debug)]
+pub struct Fence {
+    events: Vec<Handle>,
+}
+
+/// Runs `f` with `ctx` current on this thread.
+pub fn in_context<R>(ctx: usize, f: impl FnOnce(&'static driver::Api) -> R) -> Result<R, CUresult> {
+    let api = driver::api().ok_or(code::NOT_INITIALIZED)?;
+    // SAFETY: the registry keeps destroy hooks of a live context waiting while we use it; a
+    // handle that died all the same is an error, not a crash.
+    match unsafe { (api.cuCtxPushCurrent_v2)(ctx as Handle) } {
+        code::SUCCESS => {}
+        e => return Err(e),
+    }
+    let result = f(api);
+    let mut popped = std::ptr::null_mut();
+    // SAFETY: `popped` is a live local; the context was pushed above.
+    unsafe { (api.cuCtxPopCurrent_v2)(&mut popped) };
+    Ok(result)
+}
+
+/// A live context of `device`: the calling thread's own if it fits.
+pub fn context_on(device: u8) -> Option<usize> {
+    if let Some(current) = contexts::current().filter(|c| c.device == device) {
+        return Some(current.handle);
+    }
+    contexts::live().into_iter().find(|c| c.device == device).map(|c| c.handle)
+}
+
+/// Records a fence behind all work of the process.
+pub fn record_all() -> Result<Fence, CUresult> {
+    let mut fence = Fence { events: Vec::new() };
+    let whole_context = driver::version() >= 12050;
+    for context in contexts::live() {
+        let recorded = in_context(context.handle, |api| {
+            if whole_context {
+                let event = new_event(api)?;
+                fence.events.push(event);
+                // SAFETY: both handles are live; no capture is under way (its first call turned
+                // eviction off, and fences are only recorded while it is on or capture-free).
+                return done(unsafe { (api.cuCtxRecordEvent)(context.handle as Handle, event) });
+            }
+            if streams::per_thread_in_use() {
+                return Err(code::NOT_SUPPORTED);
+            }
+            let mine = streams::live().into_iter().filter(|s| s.ctx == context.handle);
+            for slot in mine.map(|s| s.slot).chain([streams::LEGACY]) {
+                let event = new_event(api)?;
+                fence.events.push(event);
+                if slot == streams::LEGACY {
+                    // SAFETY: handle 1 names the legacy stream of the current context.
+                    done(unsafe { (api.cuEventRecord)(event, 1 as Handle) })?;
+                    continue;
+                }
+                // SAFETY: the registry keeps the stream alive while it is pinned.
+                let pinned = streams::with_pinned(slot, |stream| unsafe {
+                    (api.cuEventRecord)(event, stream)
+                });
+                if let Some(result) = pinned {
+                    done(result)?;
+                }
+            }
+            Ok(())
+        })?;
+        recorded?;
+    }
+    Ok(fence)
+}
+
+fn new_event(api: &driver::Api) -> Result<Handle, CUresult> {
+    let mut event = std::ptr::null_mut();
+    // SAFETY: `event` is a live local.
+    done(unsafe { (api.cuEventCreate)(&mut event, DISABLE_TIMING) })?;
+    Ok(event)
+}
+
+fn done(result: CUresult) -> Result<(), CUresult> {
+    if result == code::SUCCESS { Ok(()) } else { Err(result) }
+}
+
+impl Fence {
+    /// Whether all work has finished; an error of the device counts as an answer.
+    pub fn passed(&self) -> Result<bool, CUresult> {
+        let api = driver::api().ok_or(code::NOT_INITIALIZED)?;
+        for &event in &self.events {
+            // SAFETY: the events are ours until Drop; some streams of lazy drivers only advance
+            // when they are asked.
+            match unsafe { (api.cuEventQuery)(event) } {
+                code::SUCCESS => {}
+                code::NOT_READY => return Ok(false),
+                // An event that was recorded nowhere (its stream had gone) is complete.
+                e => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits up to `patience`; false when that was not enough.
+    pub fn wait(&self, patience: Duration) -> Result<bool, CUresult> {
+        let deadline = Instant::now() + patience;
+        let mut spins = 0u32;
+        while !self.passed()? {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            spins += 1;
+            if spins < 50 {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_micros(u64::from(spins.min(500))));
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for Fence {
+    fn drop(&mut self) {
+        if let Some(api) = driver::api() {
+            for &event in &self.events {
+                // SAFETY: created by `new_event`, destroyed once; a context that has gone took
+                // its events along and the driver answers with an error.
+                unsafe { (api.cuEventDestroy_v2)(event) };
+            }
+        }
+    }
+}

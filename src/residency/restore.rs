@@ -1,0 +1,223 @@
+//! Restore: memory, mapping, bytes, check; the block is usable again when it returns.
+//!
+//! Runs under the ticket, outside any launch section. Never loses data: without memory the block
+//! goes back to SPILLED with its copy intact. Pages are decoded and checked on the host before
+//! they go up; a page that fails twice makes the block POISONED.
+
+use super::block::{BLOCKS, Blob, Block, Extent};
+use super::engine::{self, EVICTED};
+use super::evict::release_blob;
+use super::memory::{acquire, map_run, unmap_extents};
+use super::state::{Event, State};
+use super::ticket::{self, Ticket, Work};
+use super::{fence, scan};
+use crate::codec::PAGE;
+use crate::driver::{CUresult, code};
+use crate::heap::MAP;
+use crate::stats;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// What every operation on a poisoned block answers: the driver's word for data that is lost.
+pub const POISONED: CUresult = code::ECC_UNCORRECTABLE;
+
+/// Makes a block resident, and every evicted block that its bytes point to: a kernel that gets
+/// this block can follow them.
+pub fn restore(id: u32, ticket: &mut Ticket) -> Result<(), CUresult> {
+    let mut todo = vec![id];
+    let mut done = Vec::new();
+    let mut result = Ok(());
+    while let Some(id) = todo.pop() {
+        let block = BLOCKS.get(id);
+        match block.word.load().state() {
+            State::Compressed | State::Spilled => {}
+            State::Poisoned => {
+                result = Err(POISONED);
+                continue;
+            }
+            _ => continue,
+        }
+        match restore_one(id, ticket) {
+            Ok(outgoing) => {
+                // Held until all are there: restoring one must not evict another of the set.
+                if block.word.apply(Event::Pin).is_ok() {
+                    done.push(block);
+                }
+                let view = MAP.view();
+                todo.extend(outgoing.iter().map(|&g| view.at(g)).filter(|&id| id != 0));
+            }
+            Err(e) => {
+                result = Err(e);
+                break;
+            }
+        }
+    }
+    for block in done {
+        let _ = block.word.apply(Event::Unpin);
+    }
+    result
+}
+
+fn restore_one(id: u32, ticket: &mut Ticket) -> Result<Vec<u64>, CUresult> {
+    let started = Instant::now();
+    let block = BLOCKS.get(id);
+    let device = engine::device_of(block.device()).ok_or(code::NOT_INITIALIZED)?;
+    block.word.apply(Event::BeginRestore).map_err(|_| code::UNKNOWN)?;
+    let Some(blob) = block.cold.lock().blob.take() else {
+        // No copy and not resident cannot happen; never hand out a block without its bytes.
+        poison(id, block, "its copy is missing");
+        return Err(POISONED);
+    };
+    if let Err(e) = map_missing(device, block, &blob, ticket) {
+        block.cold.lock().blob = Some(blob);
+        let _ = block.word.apply(Event::AbandonRestore);
+        return Err(e);
+    }
+    let filled = fill(device, block, &blob, ticket::work(ticket));
+    match filled {
+        Ok(()) => {}
+        Err(Fill::Corrupt(page)) => {
+            poison(id, block, &format!("page {page} does not have its hash"));
+            take_memory_back(device, block, ticket);
+            release_blob(Some(blob), ticket::work(ticket));
+            return Err(POISONED);
+        }
+        Err(Fill::Driver(e)) => {
+            take_memory_back(device, block, ticket);
+            block.cold.lock().blob = Some(blob);
+            let _ = block.word.apply(Event::AbandonRestore);
+            return Err(e);
+        }
+    }
+    let bytes: u64 = blob.pages.iter().map(|(p, _)| u64::from(p.len)).sum();
+    block.last_use.store(super::now(), Ordering::Relaxed);
+    let outgoing = blob.outgoing.clone();
+    release_blob(Some(blob), ticket::work(ticket));
+    EVICTED.fetch_sub(1, Ordering::SeqCst);
+    let _ = block.word.apply(Event::FinishRestore);
+    let page = stats::page();
+    page.restores.add(1);
+    page.restored_bytes.add(bytes);
+    page.bytes_verified.add(bytes);
+    page.restore_latency.record(started.elapsed());
+    Ok(outgoing)
+}
+
+/// Maps what is not mapped of the block, with as much memory as the card has.
+fn map_missing(
+    device: &'static engine::Device,
+    block: &Block,
+    blob: &Blob,
+    ticket: &mut Ticket,
+) -> Result<(), CUresult> {
+    for (first, granules) in missing(&blob.extents, &block.cold.lock().extents.clone()) {
+        let mapped = acquire(device, granules, Some(ticket), true)
+            .and_then(|handles| map_run(device, block.base(), first, &handles));
+        match mapped {
+            Ok(extents) => {
+                let mut cold = block.cold.lock();
+                cold.extents.extend(extents);
+                cold.extents.sort_by_key(|e| e.first);
+            }
+            Err(e) => {
+                take_memory_back(device, block, ticket);
+                return Err(e);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Parts of `runs` that no extent covers.
+fn missing(runs: &[(u32, u32)], extents: &[Extent]) -> Vec<(u32, u32)> {
+    let mut out = Vec::new();
+    for &(first, granules) in runs {
+        let mut at = first;
+        let end = first + granules;
+        for extent in extents.iter().filter(|e| e.first >= first && e.first < end) {
+            if extent.first > at {
+                out.push((at, extent.first - at));
+            }
+            at = extent.first + extent.handle.granules;
+        }
+        if at < end {
+            out.push((at, end - at));
+        }
+    }
+    out
+}
+
+enum Fill {
+    Corrupt(usize),
+    Driver(CUresult),
+}
+
+fn fill(
+    device: &engine::Device,
+    block: &Block,
+    blob: &Blob,
+    work: &mut Work,
+) -> Result<(), Fill> {
+    let ctx = fence::context_on(device.ordinal).ok_or(Fill::Driver(code::INVALID_CONTEXT))?;
+    let Work { arena, staging } = work;
+    let mut pages = blob.pages.iter().enumerate();
+    for &(first, granules) in &blob.extents {
+        let start = block.base() + u64::from(first) * device.sizes.granule;
+        let bytes = u64::from(granules) * device.sizes.granule;
+        let mut at = 0;
+        while at < bytes {
+            let n = (bytes - at).min(staging.len() as u64) as usize;
+            for out in staging[..n].chunks_mut(PAGE) {
+                let Some((index, (page, slot))) = pages.next() else {
+                    return Err(Fill::Corrupt(blob.pages.len()));
+                };
+                let stored = slot.and_then(|s| arena.load(s, page.stored_len()));
+                // Once more before giving up: a transfer may have failed, not the copy.
+                if !page.decode(stored, out) && !page.decode(stored, out) {
+                    return Err(Fill::Corrupt(index));
+                }
+            }
+            scan::upload(ctx, start + at, &staging[..n]).map_err(Fill::Driver)?;
+            at += n as u64;
+        }
+    }
+    Ok(())
+}
+
+fn take_memory_back(device: &engine::Device, block: &Block, ticket: &mut Ticket) {
+    let extents = std::mem::take(&mut block.cold.lock().extents);
+    match unmap_extents(device, block.base(), extents, ticket) {
+        Ok(handles) => {
+            let mut heap = device.heap.lock();
+            handles.into_iter().for_each(|h| heap.pool.put(h));
+        }
+        Err((_, rest)) => block.cold.lock().extents = rest,
+    }
+}
+
+fn poison(id: u32, block: &Block, why: &str) {
+    EVICTED.fetch_sub(1, Ordering::SeqCst);
+    let _ = block.word.apply(Event::Poison);
+    let page = stats::page();
+    page.poisoned.add(1);
+    page.verify_failures.add(1);
+    let allocation = super::query::describe(id);
+    crate::say::line(&format!(
+        "cannot restore {allocation}: {why}; every operation on it returns an error"
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vmm::Handle;
+
+    #[test]
+    fn missing_is_what_no_extent_covers() {
+        let extent = |first, granules| Extent { first, handle: Handle { raw: 0, granules } };
+        assert_eq!(missing(&[(0, 8)], &[]), [(0, 8)]);
+        assert_eq!(missing(&[(0, 8)], &[extent(0, 4), extent(4, 4)]), []);
+        assert_eq!(missing(&[(0, 8)], &[extent(4, 1)]), [(0, 4), (5, 3)]);
+        assert_eq!(missing(&[(0, 4), (8, 4)], &[extent(8, 1)]), [(0, 4), (9, 3)]);
+    }
+}

@@ -1,0 +1,252 @@
+//! Middle-sized allocations: filled in order of allocation per stream, so that what was made
+//! together leaves together.
+//!
+//! A block's addresses are all reserved at once; granules are mapped as the filling reaches them.
+//! A block that is filling is pinned for the moment its mapping grows, so no eviction sees half
+//! of it. Holes left by frees are reused best fit, by streams that may.
+
+use super::alloc::{Request, discard, new_block, own_bits, publish, record};
+use super::block::{BLOCKS, Block, Cold, Hole, Kind};
+use super::engine::Device;
+use super::memory::{acquire, map_run};
+use super::state::{Event, State};
+use crate::driver::{CUdeviceptr, CUresult, code};
+use crate::registry::streams::LEGACY;
+use std::sync::atomic::Ordering;
+
+/// The driver promises 256; textures and vector loads like 512.
+pub const ALIGN: u64 = 512;
+
+/// Allocates `request.size` bytes in a hole or at the end of the stream's open block.
+pub fn alloc(device: &'static Device, request: Request) -> Result<CUdeviceptr, CUresult> {
+    let len = request.size.next_multiple_of(ALIGN);
+    if let Some(ptr) = from_hole(device, &request, len) {
+        return Ok(ptr);
+    }
+    let key = request.slot.unwrap_or(LEGACY);
+    // Twice: the open block may be full, or evicted meanwhile; a fresh one cannot be.
+    for _ in 0..8 {
+        let open = device.heap.lock().open.get(&key).copied();
+        let id = match open {
+            Some(id) => id,
+            None => {
+                let id = open_block(device)?;
+                let mut heap = device.heap.lock();
+                heap.open.insert(key, id);
+                heap.shared.push(id);
+                id
+            }
+        };
+        match append(device, id, &request, len) {
+            Ok(Some(ptr)) => return Ok(ptr),
+            Ok(None) => {
+                let mut heap = device.heap.lock();
+                if heap.open.get(&key) == Some(&id) {
+                    heap.open.remove(&key);
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Err(code::OUT_OF_MEMORY)
+}
+
+fn open_block(device: &'static Device) -> Result<u32, CUresult> {
+    let granules = device.granules(device.sizes.shared);
+    let (id, block) = new_block(device, Kind::Shared, granules).ok_or(code::OUT_OF_MEMORY)?;
+    publish(id, block);
+    Ok(id)
+}
+
+fn from_hole(device: &Device, request: &Request, len: u64) -> Option<CUdeviceptr> {
+    let own = own_bits(request.slot);
+    let ids = device.heap.lock().shared.clone();
+    let mut best: Option<(u64, u32)> = None;
+    for &id in &ids {
+        let block = BLOCKS.get(id);
+        if !block.word.is_resident() || block.kind() != Kind::Shared {
+            continue;
+        }
+        let cold = block.cold.lock();
+        let fit = cold.holes.iter().filter(|h| h.uses & !own == 0 && h.len >= len);
+        if let Some(hole) = fit.min_by_key(|h| h.len) {
+            if best.is_none_or(|(have, _)| hole.len < have) {
+                best = Some((hole.len, id));
+            }
+        }
+    }
+    let (_, id) = best?;
+    let block = BLOCKS.get(id);
+    // Pinned while we look again: the block stays resident and is not retired under us.
+    block.word.apply(Event::Pin).ok()?;
+    let ptr = take_hole(&mut block.cold.lock(), own, len).map(|offset| {
+        block.cold.lock().allocations.insert(offset, record(request));
+        block.base() + offset
+    });
+    let _ = block.word.apply(Event::Unpin);
+    ptr
+}
+
+fn take_hole(cold: &mut Cold, own: u64, len: u64) -> Option<u64> {
+    let fit = cold.holes.iter().enumerate().filter(|(_, h)| h.uses & !own == 0 && h.len >= len);
+    let (at, _) = fit.min_by_key(|(_, h)| h.len)?;
+    let hole = &mut cold.holes[at];
+    let start = hole.start;
+    hole.start += len;
+    hole.len -= len;
+    if hole.len == 0 {
+        cold.holes.swap_remove(at);
+    }
+    Some(start)
+}
+
+/// Appends to the block; `Ok(None)` when it is full or no longer resident.
+fn append(
+    device: &'static Device,
+    id: u32,
+    request: &Request,
+    len: u64,
+) -> Result<Option<CUdeviceptr>, CUresult> {
+    let block = BLOCKS.get(id);
+    if block.kind() != Kind::Shared || block.word.apply(Event::Pin).is_err() {
+        return Ok(None);
+    }
+    let result = append_pinned(device, block, request, len);
+    let _ = block.word.apply(Event::Unpin);
+    result
+}
+
+fn append_pinned(
+    device: &'static Device,
+    block: &Block,
+    request: &Request,
+    len: u64,
+) -> Result<Option<CUdeviceptr>, CUresult> {
+    let granule = device.sizes.granule;
+    let capacity = u64::from(block.granules.load(Ordering::Relaxed)) * granule;
+    let (offset, first, granules) = {
+        let mut cold = block.cold.lock();
+        let offset = cold.bump;
+        if offset + len > capacity {
+            return Ok(None);
+        }
+        let first = cold.claimed;
+        let end = (offset + len).div_ceil(granule) as u32;
+        cold.bump = offset + len;
+        cold.claimed = end.max(first);
+        // Recorded at once: a concurrent free of the block's last other allocation must not
+        // retire it.
+        cold.allocations.insert(offset, record(request));
+        (offset, first, cold.claimed - first)
+    };
+    if granules > 0 {
+        let mapped = acquire(device, granules, None, false)
+            .and_then(|handles| map_run(device, block.base(), first, &handles));
+        match mapped {
+            Ok(extents) => {
+                let mut cold = block.cold.lock();
+                cold.extents.extend(extents);
+                cold.extents.sort_by_key(|e| e.first);
+            }
+            Err(e) => {
+                let mut cold = block.cold.lock();
+                cold.allocations.remove(&offset);
+                if cold.claimed == first + granules && cold.bump == offset + len {
+                    // Nobody came after us: as if nothing had happened.
+                    cold.bump = offset;
+                    cold.claimed = first;
+                } else {
+                    // The part stays unmapped and unused; the block takes no more.
+                    cold.bump = capacity;
+                }
+                return Err(e);
+            }
+        }
+    }
+    Ok(Some(block.base() + offset))
+}
+
+/// Returns a range to its block; the last one returns the block.
+pub fn release(
+    device: &'static Device,
+    id: u32,
+    block: &'static Block,
+    offset: u64,
+    size: u64,
+    uses: u64,
+) {
+    let len = size.next_multiple_of(ALIGN);
+    let empty = {
+        let mut cold = block.cold.lock();
+        add_hole(&mut cold.holes, Hole { start: offset, len, uses });
+        cold.allocations.is_empty()
+    };
+    // The heap lock decides who retires it: only the one that takes it off the list.
+    if !empty || block.word.load().pins() > 0 && block.word.load().state() == State::Resident {
+        return;
+    }
+    {
+        let mut heap = device.heap.lock();
+        let Some(at) = heap.shared.iter().position(|&s| s == id) else { return };
+        if !block.cold.lock().allocations.is_empty() {
+            return;
+        }
+        heap.shared.swap_remove(at);
+        heap.open.retain(|_, open| *open != id);
+    }
+    let pending = block.cold.lock().holes.iter().fold(uses, |all, h| all | h.uses);
+    block.uses.store(pending, Ordering::Release);
+    super::alloc::free_block(device, id, block);
+}
+
+/// Inserts a hole and merges it with neighbours; a merged hole waits for all their streams.
+fn add_hole(holes: &mut Vec<Hole>, mut hole: Hole) {
+    while let Some(at) = holes.iter().position(|h| {
+        (h.start + h.len == hole.start || hole.start + hole.len == h.start)
+            && (h.uses == hole.uses || h.len.min(hole.len) < 4096)
+    }) {
+        let other = holes.swap_remove(at);
+        hole.start = hole.start.min(other.start);
+        hole.len += other.len;
+        hole.uses |= other.uses;
+    }
+    holes.push(hole);
+}
+
+/// After a fence that covered everything: all holes are free for anyone.
+pub fn fenced(device: &Device) {
+    let ids = device.heap.lock().shared.clone();
+    for id in ids {
+        let mut cold = BLOCKS.get(id).cold.lock();
+        let holes = std::mem::take(&mut cold.holes);
+        for hole in holes {
+            add_hole(&mut cold.holes, Hole { uses: 0, ..hole });
+        }
+    }
+}
+
+/// Used by tests of the layout and by [`discard`]-like clean-up of an empty open block.
+pub fn drop_if_empty(device: &'static Device, id: u32) {
+    let block = BLOCKS.get(id);
+    if block.cold.lock().allocations.is_empty() && block.word.load().state() == State::Vacant {
+        discard(device, id, block);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_merge_and_fit_best() {
+        let mut cold = Cold::default();
+        for (start, len) in [(0, 8192), (16384, 4096), (8192, 8192)] {
+            add_hole(&mut cold.holes, Hole { start, len, uses: 0 });
+        }
+        assert_eq!(cold.holes, [Hole { start: 0, len: 20480, uses: 0 }]);
+        add_hole(&mut cold.holes, Hole { start: 65536, len: 512, uses: 2 });
+        assert_eq!(take_hole(&mut cold, 0, 512), Some(0), "the small one waits for stream 1");
+        assert_eq!(take_hole(&mut cold, 2, 512), Some(65536), "which may reuse it at once");
+        assert_eq!(take_hole(&mut cold, 0, 1 << 20), None);
+    }
+}

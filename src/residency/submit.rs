@@ -1,0 +1,320 @@
+//! The way every operation on device memory takes: operands resident, stamped, then the call.
+//!
+//! Fast path, inside a launch section: one map look-up, one state check and one stamp per
+//! operand; no lock, no allocation. Slow path: leave the section, take the ticket, pin what is
+//! resident, restore what is not, enter again, check again, call, unpin.
+
+use super::block::{BLOCKS, Block};
+use super::engine::{self, EVICTED};
+use super::memory::PATIENCE;
+use super::restore::{POISONED, restore};
+use super::state::{Event, State};
+use super::ticket::{self, STAGING};
+use super::{evict, scan, section};
+use crate::config;
+use crate::driver::{CUdeviceptr, CUresult, code};
+use crate::heap::{MAP, View};
+use crate::registry::{functions::Param, host};
+use crate::stats;
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// A range of device memory that an operation reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// First byte.
+    pub ptr: CUdeviceptr,
+    /// Bytes; 0 means nothing.
+    pub len: usize,
+}
+
+/// Makes every operand resident, stamps it with `slot`, calls `call` exactly once inside a launch
+/// section and returns its result. `payload`: host bytes this operation brings to the device;
+/// evicted blocks they name are restored first.
+pub fn submit(
+    slot: u8,
+    operands: &[Operand],
+    payload: Option<(*const u8, usize)>,
+    call: impl FnOnce() -> CUresult,
+) -> CUresult {
+    let needs = Needs { operands, payload, ..Needs::default() };
+    run(slot, &needs, call)
+}
+
+/// As [`submit`] for a kernel: `layout` tells where its parameters are, `values` the program's
+/// array of pointers to them.
+///
+/// # Safety
+/// `values` must hold one valid pointer per entry of `layout`, as the driver requires.
+#[inline]
+pub unsafe fn launch(
+    slot: u8,
+    layout: &[Param],
+    values: *const *const c_void,
+    call: impl FnOnce() -> CUresult,
+) -> CUresult {
+    if EVICTED.load(Ordering::Relaxed) == 0 && !torture() {
+        let view = MAP.view();
+        let section = section::enter();
+        let bits = 1u64 << slot;
+        let now = super::now();
+        let mut cold = false;
+        for (i, param) in layout.iter().enumerate() {
+            // SAFETY: the caller promises a valid pointer to `param.size` bytes at index i.
+            let value = unsafe { (*values.add(i)).cast::<u8>() };
+            let mut at = 0usize;
+            while at + 8 <= param.size as usize {
+                // SAFETY: at + 8 is within the parameter.
+                let word = unsafe { value.add(at).cast::<u64>().read_unaligned() };
+                at += 4;
+                let Some(id) = view.lookup(word) else { continue };
+                if id == 0 {
+                    continue;
+                }
+                let block = BLOCKS.get(id);
+                cold |= !block.word.is_resident();
+                block.stamp(bits, now);
+            }
+        }
+        // Still nothing evicted, seen from inside the section: what was checked stays true.
+        if !cold && EVICTED.load(Ordering::SeqCst) == 0 {
+            section.count_launch();
+            return call();
+        }
+    }
+    launch_slow(slot, layout, values, call)
+}
+
+#[cold]
+#[inline(never)]
+fn launch_slow(
+    slot: u8,
+    layout: &[Param],
+    values: *const *const c_void,
+    call: impl FnOnce() -> CUresult,
+) -> CUresult {
+    let mut words = Vec::with_capacity(layout.len() * 2);
+    for (i, param) in layout.iter().enumerate() {
+        // SAFETY: `launch` passes its caller's promise on.
+        let value = unsafe { (*values.add(i)).cast::<u8>() };
+        let mut at = 0usize;
+        while at + 8 <= param.size as usize {
+            // SAFETY: at + 8 is within the parameter.
+            words.push(unsafe { value.add(at).cast::<u64>().read_unaligned() });
+            at += 4;
+        }
+    }
+    launch_words(slot, &words, call)
+}
+
+/// A kernel whose parameter bytes are in one buffer (the `extra` form), or of unknown layout:
+/// `words` is every 8-byte word of them at a stride of 4.
+pub fn launch_words(slot: u8, words: &[u64], call: impl FnOnce() -> CUresult) -> CUresult {
+    let needs = Needs { words, kernel: true, ..Needs::default() };
+    run(slot, &needs, call)
+}
+
+/// What an operation can reach.
+#[derive(Default)]
+struct Needs<'a> {
+    operands: &'a [Operand],
+    words: &'a [u64],
+    payload: Option<(*const u8, usize)>,
+    kernel: bool,
+}
+
+fn run(slot: u8, needs: &Needs<'_>, call: impl FnOnce() -> CUresult) -> CUresult {
+    let view = MAP.view();
+    let bits = 1u64 << slot;
+    let mut call = Some(call);
+    let mut once = |section: &section::Section| {
+        if needs.kernel {
+            section.count_launch();
+        }
+        match call.take() {
+            Some(call) => call(),
+            None => code::UNKNOWN,
+        }
+    };
+    let mut result = None;
+    {
+        let section = section::enter();
+        let simple = EVICTED.load(Ordering::SeqCst) == 0 || !carries_pointers(needs);
+        if simple && needs.all_resident(view, bits) {
+            result = Some(once(&section));
+        }
+    }
+    let result = match result {
+        Some(result) => result,
+        None => rescue(needs, view, bits, once),
+    };
+    if torture() {
+        torture_step();
+    }
+    result
+}
+
+/// Whether the operation may bring the device addresses that are not its own operands.
+fn carries_pointers(needs: &Needs<'_>) -> bool {
+    needs.payload.is_some() || needs.kernel
+}
+
+impl Needs<'_> {
+    /// Calls `f` with the id of every block the operation names directly.
+    fn each_block(&self, view: View, mut f: impl FnMut(u32)) {
+        for operand in self.operands {
+            let mut at = operand.ptr;
+            let end = operand.ptr.saturating_add(operand.len as u64);
+            while at < end {
+                match view.lookup(at) {
+                    Some(0) => at = (at | ((1 << view.shift()) - 1)).saturating_add(1),
+                    Some(id) => {
+                        f(id);
+                        let block = BLOCKS.get(id);
+                        let granules = u64::from(block.granules.load(Ordering::Relaxed)) + 1;
+                        at = block.base() + (granules << view.shift());
+                    }
+                    // Outside the heap: an operand is one allocation, so it is not ours.
+                    None => break,
+                }
+            }
+        }
+        for &word in self.words {
+            if let Some(id) = view.lookup(word).filter(|&id| id != 0) {
+                f(id);
+            }
+        }
+    }
+
+    /// Stamps all; true if all may be used.
+    fn all_resident(&self, view: View, bits: u64) -> bool {
+        let now = super::now();
+        let mut all = true;
+        self.each_block(view, |id| {
+            let block = BLOCKS.get(id);
+            // A stale word may name a freed block: nobody's data, nothing to restore.
+            all &= block.word.is_resident()
+                || matches!(block.word.load().state(), State::Limbo | State::Vacant);
+            block.stamp(bits, now);
+        });
+        all
+    }
+
+    /// Blocks named through memory this operation brings or reads: the bytes of a host to device
+    /// copy, and pinned host memory that a kernel gets the address of.
+    fn hidden(&self, view: View, staging: &mut [u8]) -> Vec<u32> {
+        let mut hits = scan::Hits::new();
+        if let Some((ptr, len)) = self.payload {
+            scan::host_range(ptr as usize, len, view, &mut hits, staging);
+        }
+        if self.kernel {
+            for (ptr, len) in host::snapshot() {
+                let named = |w: &u64| (*w as usize).wrapping_sub(ptr) < len;
+                if self.words.iter().any(named) {
+                    scan::host_range(ptr, len, view, &mut hits, staging);
+                }
+            }
+        }
+        hits.into_iter().map(|g| view.at(g)).filter(|&id| id != 0).collect()
+    }
+}
+
+/// The slow path. On out of memory the pins are dropped and the operation queues again, until
+/// the configured patience ends.
+#[cold]
+fn rescue(
+    needs: &Needs<'_>,
+    view: View,
+    bits: u64,
+    call: impl FnOnce(&section::Section) -> CUresult,
+) -> CUresult {
+    let started = Instant::now();
+    let deadline = started + config::get().restore_wait;
+    let mut call = Some(call);
+    let result = loop {
+        let mut pinned = Vec::new();
+        let prepared = prepare(needs, view, &mut pinned);
+        let mut result = prepared.err();
+        if result.is_none() {
+            let section = section::enter();
+            // Pinned and resident: no eviction can have touched them. Only a free can have.
+            if needs.all_resident(view, bits) {
+                stats::page().waited(started.elapsed());
+                result = call.take().map(|call| call(&section));
+            }
+        }
+        for block in pinned {
+            let _: Result<_, _> = block.word.apply(Event::Unpin);
+        }
+        match result {
+            Some(code::OUT_OF_MEMORY) if call.is_some() && Instant::now() < deadline => {
+                std::thread::sleep(PATIENCE / 10);
+            }
+            None if Instant::now() < deadline => {}
+            Some(result) => break result,
+            None => break code::UNKNOWN,
+        }
+    };
+    result
+}
+
+/// Pins and restores everything the operation can reach; the pins are the caller's to drop.
+fn prepare(
+    needs: &Needs<'_>,
+    view: View,
+    pinned: &mut Vec<&'static Block>,
+) -> Result<(), CUresult> {
+    let Some(mut ticket) = ticket::take() else { return Err(code::OUT_OF_MEMORY) };
+    let mut ids = needs.hidden(view, &mut ticket::work(&mut ticket).staging[..STAGING]);
+    needs.each_block(view, |id| ids.push(id));
+    ids.sort_unstable();
+    ids.dedup();
+    // Resident ones first: restoring the others must not evict them.
+    let mut cold = Vec::new();
+    for id in ids {
+        let block = BLOCKS.get(id);
+        match block.word.apply(Event::Pin) {
+            Ok(_) => pinned.push(block),
+            Err(_) => cold.push(id),
+        }
+    }
+    for id in cold {
+        let block = BLOCKS.get(id);
+        match block.word.load().state() {
+            State::Poisoned => return Err(POISONED),
+            // Freed by the program: what it does with the address is between it and the driver.
+            State::Limbo | State::Vacant => continue,
+            _ => {}
+        }
+        restore(id, &mut ticket)?;
+        if block.word.apply(Event::Pin).is_ok() {
+            pinned.push(block);
+        }
+    }
+    Ok(())
+}
+
+fn torture() -> bool {
+    config::get().torture
+}
+
+thread_local! {
+    static TORTURING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Evicts everything that can be: after every operation, in `torture`.
+pub fn torture_step() {
+    if !torture() || !engine::armed() || TORTURING.with(|t| t.replace(true)) {
+        return;
+    }
+    if let (Some(engine), Some(mut ticket)) = (engine::get(), ticket::try_take()) {
+        for device in &engine.devices {
+            if device.charged.load(Ordering::Relaxed) > 0 {
+                evict::evict(device, u64::MAX, &mut ticket, PATIENCE);
+            }
+        }
+    }
+    TORTURING.with(|t| t.set(false));
+}

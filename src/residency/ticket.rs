@@ -1,0 +1,51 @@
+//! The admission ticket: one rescue or restore at a time, and the only licence to unmap.
+//!
+//! Whoever holds it may change mappings; nobody else does. So a scan may read every mapped block
+//! without fearing that it vanishes. Waiting for it is always bounded. It may be held across
+//! driver calls: no hook takes it on its fast path, and every wait inside is bounded too.
+
+use crate::config;
+use crate::tier::Arena;
+use parking_lot::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// What the holder works with.
+#[derive(Debug)]
+pub struct Work {
+    /// The host tier.
+    pub arena: Arena,
+    /// Where pages pass through between device and arena.
+    pub staging: Vec<u8>,
+}
+
+/// Bytes of the staging buffer.
+pub const STAGING: usize = 4 << 20;
+
+/// Proof of holding the ticket.
+pub type Ticket = MutexGuard<'static, Option<Work>>;
+
+static TICKET: Mutex<Option<Work>> = Mutex::new(None);
+
+/// Takes the ticket within the configured patience.
+pub fn take() -> Option<Ticket> {
+    take_within(config::get().restore_wait)
+}
+
+/// Takes the ticket within `patience`.
+pub fn take_within(patience: Duration) -> Option<Ticket> {
+    TICKET.try_lock_for(patience)
+}
+
+/// Takes the ticket if nobody has it.
+pub fn try_take() -> Option<Ticket> {
+    TICKET.try_lock()
+}
+
+/// The working set of the holder, made on first use.
+pub fn work(ticket: &mut Ticket) -> &mut Work {
+    ticket.get_or_insert_with(|| {
+        let limit = config::get().host_limit_bytes();
+        let piece = (limit / 8).clamp(1 << 20, 64 << 20) as usize;
+        Work { arena: Arena::new(limit, piece), staging: vec![0; STAGING] }
+    })
+}
