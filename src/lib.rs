@@ -1,1 +1,3 @@
 //! coldpress: a drop-in CUDA memory allocator shim.
+
+pub mod driver;
