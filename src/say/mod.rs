@@ -1,0 +1,104 @@
+//! What a user sees: a few lines on stderr, each one write, so that lines of many processes do
+//! not mix.
+//!
+//! Owns: the wording of the lines everybody sees and how often they appear. Never: a panic, a
+//! lock held across anything slow. Detail for the curious goes through `tracing` (see `log`).
+
+mod lines;
+mod log;
+
+pub use lines::{Card, Outcome, ending, first, machine, start_line};
+
+use crate::config::{self, Mode, host};
+use crate::stats;
+use parking_lot::Mutex;
+use std::sync::Once;
+use std::time::Duration;
+
+/// One line, whatever happens: problems and what the user asked to see.
+pub fn line(text: &str) {
+    tracing::info!(target: "coldpress::say", "{text}");
+    let mut bytes = Vec::with_capacity(text.len() + 12);
+    bytes.extend_from_slice(b"coldpress: ");
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.push(b'\n');
+    write(&bytes);
+}
+
+/// Writes to stderr in one piece; what fails there cannot be told anybody.
+fn write(bytes: &[u8]) {
+    // SAFETY: a live slice of that length. `std::io::stderr` is not used: its lock may be held
+    // by a thread that a fork or an exit has stopped.
+    unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// A line that is said once in the life of the process for each `key`.
+pub fn once(key: &'static str, text: &str) {
+    static SAID: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    {
+        let mut said = SAID.lock();
+        if said.contains(&key) {
+            return;
+        }
+        said.push(key);
+    }
+    line(text);
+}
+
+/// True when the usual lines are wanted from this process: one of a node's ranks says them.
+fn usual() -> bool {
+    config::get().verbose > 0 && host::local_rank().unwrap_or(0) == 0
+}
+
+/// Said when CUDA is up: what was wrong with the options, then the start line. `driver` is the
+/// version to show.
+pub fn started(cards: &[Card], driver: &str) {
+    log::install();
+    let loaded = config::loaded();
+    if host::local_rank().unwrap_or(0) == 0 {
+        loaded.warnings.iter().for_each(|warning| line(warning));
+    }
+    if let Some(why) = &loaded.config.disabled {
+        stats::page().set_passthrough(why);
+        once("passthrough", &format!("off: {why}"));
+        return;
+    }
+    if !usual() {
+        return;
+    }
+    let text = start_line(cards, driver, loaded);
+    write(format!("{text}\n").as_bytes());
+    if loaded.config.verbose > 1 {
+        for setting in &loaded.settings {
+            line(&format!("  {}:{} ({})", setting.option.key, setting.value, setting.source()));
+        }
+    }
+}
+
+/// Said after the first eviction of the process that brought something.
+pub fn first_eviction(bytes: u64, took: Duration) {
+    static FIRST: Once = Once::new();
+    FIRST.call_once(|| {
+        if config::get().verbose > 0 {
+            let rescue = config::get().mode == Mode::Rescue && !config::get().torture;
+            let stored = stats::page().host_used.get();
+            line(&first(rescue, bytes, stored, took, std::process::id()));
+        }
+    });
+}
+
+/// Said at the end by the process that initialised CUDA. Ranks other than the first of a node
+/// speak only when they have something to tell.
+pub fn ended() {
+    static END: Once = Once::new();
+    END.call_once(|| {
+        let config = config::get();
+        let outcome = Outcome::of(stats::page(), stats::now_ns());
+        if config.disabled.is_some() || config.verbose == 0 || !(usual() || outcome.moved()) {
+            return;
+        }
+        let rank = std::env::var("RANK").ok().filter(|_| host::local_rank().is_some());
+        let rank = rank.map(|r| format!("rank {r}: ")).unwrap_or_default();
+        line(&format!("{rank}{}", ending(&outcome)));
+    });
+}

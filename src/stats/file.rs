@@ -1,0 +1,180 @@
+//! Where pages live: one file a process, in a folder only its user can reach.
+
+use super::page::{MAGIC, Page, VERSION};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Error, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// `$XDG_RUNTIME_DIR/coldpress`, or `/tmp/coldpress-<uid>` where there is none.
+pub fn folder() -> PathBuf {
+    // SAFETY: asks for a number; cannot fail.
+    let uid = unsafe { libc::geteuid() };
+    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(dir) if owned(&dir, uid) => dir.join("coldpress"),
+        _ => PathBuf::from(format!("/tmp/coldpress-{uid}")),
+    }
+}
+
+fn owned(dir: &Path, uid: u32) -> bool {
+    dir.is_absolute() && fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.uid() == uid)
+}
+
+/// The folder, made if it is missing. An error when somebody else could have a hand in it.
+pub fn secured_folder() -> io::Result<PathBuf> {
+    let folder = folder();
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    check(&folder)?;
+    Ok(folder)
+}
+
+/// Refuses a folder that is a link, is another user's or is open to others.
+pub fn check(folder: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(folder)?;
+    // SAFETY: asks for a number; cannot fail.
+    let uid = unsafe { libc::geteuid() };
+    if meta.is_dir() && meta.uid() == uid && meta.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    let text = format!("{} is not a folder of ours alone (mode 0700)", folder.display());
+    Err(Error::new(ErrorKind::PermissionDenied, text))
+}
+
+/// The file of process `pid`.
+pub fn path(folder: &Path, pid: u32) -> PathBuf {
+    folder.join(format!("{pid}.stats"))
+}
+
+/// When process `pid` started, in clock ticks since boot.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, parentheses too; field 22 is 20 after it.
+    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// A new page in a new file for process `pid`, mapped to be shared.
+pub fn create(pid: u32) -> io::Result<(&'static Page, PathBuf)> {
+    let path = path(&secured_folder()?, pid);
+    // Left by an earlier process of the same pid.
+    let _ = fs::remove_file(&path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&path)?;
+    let made = file.set_len(size_of::<Page>() as u64).and_then(|()| map(&file));
+    match made {
+        // SAFETY: `map` made a mapping of a whole page of zeros, which is a valid `Page`, and it
+        // is never unmapped.
+        Ok(page) => Ok((unsafe { &*page }, path)),
+        Err(e) => {
+            let _ = fs::remove_file(&path);
+            Err(e)
+        }
+    }
+}
+
+fn map(file: &File) -> io::Result<*const Page> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing else.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size_of::<Page>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED { Err(Error::last_os_error()) } else { Ok(at.cast()) }
+}
+
+/// Another process's page, mapped for reading and for requests.
+#[derive(Debug)]
+pub struct View {
+    page: *const Page,
+}
+
+impl View {
+    /// Maps the page in `path`.
+    pub fn open(path: &Path) -> io::Result<View> {
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        let bad = |text: &str| Error::new(ErrorKind::InvalidData, text.to_owned());
+        if file.metadata()?.len() != size_of::<Page>() as u64 {
+            return Err(bad("a statistics page of another version"));
+        }
+        let view = View { page: map(&file)? };
+        let ours = view.magic.get() == MAGIC
+            && view.version.get() == VERSION
+            && view.size.get() == size_of::<Page>() as u64;
+        if ours { Ok(view) } else { Err(bad("a statistics page of another version")) }
+    }
+
+    /// True while the process that wrote it lives.
+    pub fn alive(&self) -> bool {
+        start_time(self.pid.get() as u32) == Some(self.pid_start.get())
+    }
+}
+
+impl std::ops::Deref for View {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        // SAFETY: mapped in `open` over a file of a page's size, until Drop; all fields are
+        // atomic words, so what the other process writes meanwhile is no data race.
+        unsafe { &*self.page }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `open` with this size; borrows of the page end before.
+        unsafe { libc::munmap(self.page.cast_mut().cast(), size_of::<Page>()) };
+    }
+}
+
+/// The pages of all living processes of this user, by pid. Files of dead ones are removed.
+pub fn list() -> io::Result<Vec<View>> {
+    let folder = folder();
+    if let Err(e) = check(&folder) {
+        return if e.kind() == ErrorKind::NotFound { Ok(Vec::new()) } else { Err(e) };
+    }
+    let mut views = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+        let Some(pid) = name.strip_suffix(".stats").and_then(|p| p.parse::<u32>().ok()) else {
+            continue;
+        };
+        match View::open(&path) {
+            Ok(view) if view.alive() => views.push(view),
+            // Half made, or of another version: only a dead process leaves a file to remove.
+            Err(_) if start_time(pid).is_some() => {}
+            _ => {
+                let _ = fs::remove_file(&path);
+            }
+        }
+    }
+    views.sort_by_key(|v| v.pid.get());
+    Ok(views)
+}
+
+/// The page of process `pid`, if it has one and lives.
+pub fn find(pid: u32) -> io::Result<Option<View>> {
+    let folder = folder();
+    if let Err(e) = check(&folder) {
+        return if e.kind() == ErrorKind::NotFound { Ok(None) } else { Err(e) };
+    }
+    match View::open(&path(&folder, pid)) {
+        Ok(view) => Ok(view.alive().then_some(view)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
