@@ -63,6 +63,8 @@ pub fn record(request: &Request) -> Allocation {
         ctx: request.context.handle,
         id: engine::next_id(),
         stream_ordered: request.slot.is_some(),
+        tag: super::tags::current(),
+        pins: 0,
     }
 }
 
@@ -186,6 +188,9 @@ pub fn begin_free(ptr: CUdeviceptr) -> Result<Freed, CUresult> {
         Kind::Slab => slab::take(&mut cold, offset),
     };
     let allocation = taken.filter(|a| a.size > 0).ok_or(code::INVALID_VALUE)?;
+    if allocation.pins > 0 {
+        block.refresh_pins(&cold);
+    }
     drop(cold);
     let page = stats::page();
     page.frees.add(1);
@@ -241,7 +246,8 @@ pub fn free_block(device: &'static Device, id: u32, block: &'static Block) {
     }
 }
 
-fn free_evicted(device: &'static Device, id: u32, block: &'static Block, ticket: &mut Ticket) {
+/// As [`free_block`] for the holder of the ticket: bytes that are away are dropped at once.
+pub fn free_evicted(device: &'static Device, id: u32, block: &'static Block, ticket: &mut Ticket) {
     let was = block.word.load().state();
     if block.word.apply(Event::Free).is_err() {
         return;

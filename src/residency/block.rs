@@ -38,6 +38,10 @@ pub struct Allocation {
     pub id: u64,
     /// From a stream-ordered call: its free never waits.
     pub stream_ordered: bool,
+    /// Tag of the program, 0 for none.
+    pub tag: u32,
+    /// Times the program has pinned it.
+    pub pins: u32,
 }
 
 /// Part of a block that holds no allocation and the streams that may still use it.
@@ -166,6 +170,18 @@ impl Block {
         self.granules.store(granules, Ordering::Relaxed);
         self.uses.store(0, Ordering::Relaxed);
         self.reasons.store(0, Ordering::Relaxed);
+    }
+
+    /// Recomputes the program's own reason to stay from the pins of the allocations.
+    pub fn refresh_pins(&self, cold: &Cold) {
+        let pinned = cold.single.pins > 0
+            || cold.allocations.values().any(|a| a.pins > 0)
+            || cold.slots.iter().any(|a| a.pins > 0);
+        if pinned {
+            self.reasons.fetch_or(reason::USER, Ordering::AcqRel);
+        } else {
+            self.reasons.fetch_and(!reason::USER, Ordering::AcqRel);
+        }
     }
 
     /// Notes a use by the streams in `bits` at time `now`.

@@ -157,6 +157,11 @@ pub fn get() -> Option<&'static Engine> {
     }
 }
 
+/// All managed devices; none before the engine exists.
+pub fn devices() -> &'static [Device] {
+    get().map_or(&[], |engine| &engine.devices)
+}
+
 /// The device of a context, making the engine on first use; `None` means pass through.
 pub fn device_for(context: Context) -> Option<&'static Device> {
     let engine = match ENGINE.get_or_init(build) {
@@ -171,9 +176,29 @@ pub fn device_of(ordinal: u8) -> Option<&'static Device> {
     get()?.devices.get(usize::from(ordinal))
 }
 
+/// Evictions held off for the moment, by any number of holders.
+static HOLDS: AtomicU32 = AtomicU32::new(0);
+
+/// Nothing is chosen as a victim while this lives.
+#[derive(Debug)]
+pub struct Hold(());
+
+/// Holds evictions off.
+pub fn hold_evictions() -> Hold {
+    HOLDS.fetch_add(1, Ordering::SeqCst);
+    Hold(())
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        HOLDS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// True while blocks may be chosen as victims.
 pub fn armed() -> bool {
     !LATCHED.load(Ordering::SeqCst)
+        && HOLDS.load(Ordering::SeqCst) == 0
         && !USER_OFF.load(Ordering::SeqCst)
         && !crate::intercept::lifecycle::frozen()
 }

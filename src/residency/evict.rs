@@ -1,17 +1,18 @@
-//! Eviction: stop the world, fence, scan, copy out, check, unmap.
+//! Eviction: scan, copy out, check, unmap; all in the quiet.
 //!
-//! The protocol, all under the ticket: choose victims; stop the world (nobody is inside a launch
-//! section); mark them EVICTING; fence every live context; scan all roots; copy each victim to
-//! the host tier and check the copy; drop victims that anything still names; unmap the rest. The
-//! world runs again at the end, so no launch can see a half-evicted block. Every wait is bounded;
-//! a wait that fails cancels the attempt and loses nothing.
+//! The protocol, under the ticket and while the world is stopped and fenced (`quiet.rs`): choose
+//! victims and mark them EVICTING; scan all roots; copy each victim to the host tier and check
+//! the copy; drop victims that anything still names; unmap the rest. Each victim is evicted or
+//! resident again when this returns, so no launch can see a half-evicted block.
 
 use super::block::{BLOCKS, Blob, Block, Extent, Kind};
 use super::engine::{self, Device, EVICTED};
 use super::memory::{runs, unmap_extents};
 use super::state::{Event, State, Word};
 use super::ticket::{self, STAGING, Ticket, Work};
-use super::{fence, scan, section};
+use super::quiet::Quiet;
+use super::scan::Targets;
+use super::{fence, scan};
 use crate::codec::{PAGE, Page};
 use crate::config::{self, Safety, Verify};
 use crate::driver::{CUresult, code};
@@ -20,16 +21,7 @@ use crate::policy::{self, Candidate};
 use crate::stats;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// What an attempt brought.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Outcome {
-    /// Physical bytes that came free.
-    pub bytes: u64,
-    /// A wait ran out; a later attempt may do better.
-    pub try_again: bool,
-}
+use std::time::Instant;
 
 struct Victim {
     id: u32,
@@ -39,14 +31,9 @@ struct Victim {
     refused: bool,
 }
 
-/// Evicts about `need` bytes of `device`, coldest first.
-pub fn evict(
-    device: &'static Device,
-    need: u64,
-    ticket: &mut Ticket,
-    patience: Duration,
-) -> Outcome {
-    evict_some(device, need, ticket, patience, |_| true)
+/// Evicts about `need` bytes of `device`, coldest first; the physical bytes that came free.
+pub fn evict(device: &'static Device, need: u64, ticket: &mut Ticket, quiet: &Quiet) -> u64 {
+    evict_some(device, need, ticket, quiet, |_| true)
 }
 
 /// As [`evict`], only blocks that `which` accepts.
@@ -54,35 +41,18 @@ pub fn evict_some(
     device: &'static Device,
     need: u64,
     ticket: &mut Ticket,
-    patience: Duration,
+    _quiet: &Quiet,
     which: impl Fn(u32) -> bool,
-) -> Outcome {
+) -> u64 {
     if !engine::armed() {
-        return Outcome::default();
+        return 0;
     }
-    let mut chosen = policy::lru(candidates(device, which), need);
-    let work = ticket::work(ticket);
-    while let Some(last) = chosen.pop() {
-        let bytes: u64 = chosen.iter().map(|c| c.bytes).sum::<u64>() + last.bytes;
-        if work.arena.make_room(bytes.div_ceil(PAGE as u64) as usize, config::host::headroom) {
-            chosen.push(last);
-            break;
-        }
-        stats::page().refused_no_host_memory.add(1);
-        crate::say::once(
-            "host-limit",
-            "the host memory for evicted bytes is used up (host_limit); evicting no more",
-        );
-    }
+    let chosen = affordable(policy::lru(candidates(device, which), need), ticket::work(ticket));
     if chosen.is_empty() {
         stats::page().refused_nothing_cold.add(1);
-        return Outcome::default();
+        return 0;
     }
     let started = Instant::now();
-    let Some(world) = section::stop(patience) else {
-        stats::page().refused_fence_timeout.add(1);
-        return Outcome { bytes: 0, try_again: true };
-    };
     let mut victims: Vec<Victim> = chosen
         .iter()
         .filter_map(|c| {
@@ -91,25 +61,34 @@ pub fn evict_some(
             Some(Victim { id: c.id, block, word, blob: None, refused: false })
         })
         .collect();
-    let outcome = match fence::record_all().and_then(|f| f.wait(patience)) {
-        Ok(true) => move_out(device, &mut victims, ticket),
-        Ok(false) => {
-            stats::page().refused_fence_timeout.add(1);
-            Outcome { bytes: 0, try_again: true }
-        }
-        Err(_) => Outcome::default(),
-    };
+    let bytes = move_out(device, &mut victims, ticket);
     for victim in victims.iter_mut().filter(|v| v.block.word.load().state() == State::Evicting) {
         release_blob(victim.blob.take(), ticket::work(ticket));
         let _ = victim.block.word.apply_in(victim.word, Event::CancelEvict);
     }
-    drop(world);
-    if outcome.bytes > 0 {
+    if bytes > 0 {
         let page = stats::page();
         page.eviction_ns.add(started.elapsed().as_nanos() as u64);
-        crate::say::first_eviction(outcome.bytes, started.elapsed());
+        crate::say::first_eviction(bytes, started.elapsed());
     }
-    outcome
+    bytes
+}
+
+/// The coldest of `chosen` for whose bytes there is host memory.
+fn affordable(mut chosen: Vec<Candidate>, work: &mut Work) -> Vec<Candidate> {
+    while !chosen.is_empty() {
+        let bytes: u64 = chosen.iter().map(|c| c.bytes).sum();
+        if work.arena.make_room(bytes.div_ceil(PAGE as u64) as usize, config::host::headroom) {
+            break;
+        }
+        chosen.pop();
+        stats::page().refused_no_host_memory.add(1);
+        crate::say::once(
+            "host-limit",
+            "the host memory for evicted bytes is used up (host_limit); evicting less",
+        );
+    }
+    chosen
 }
 
 fn candidates(device: &Device, which: impl Fn(u32) -> bool) -> Vec<Candidate> {
@@ -135,21 +114,23 @@ fn candidates(device: &Device, which: impl Fn(u32) -> bool) -> Vec<Candidate> {
 }
 
 /// The fenced part: nothing runs, nothing starts.
-fn move_out(device: &'static Device, victims: &mut [Victim], ticket: &mut Ticket) -> Outcome {
+fn move_out(device: &'static Device, victims: &mut [Victim], ticket: &mut Ticket) -> u64 {
     let page = stats::page();
     let started = Instant::now();
     let ids: HashSet<u32> = victims.iter().map(|v| v.id).collect();
     let hits = if config::get().safety == Safety::Params {
-        scan::Hits::new()
+        scan::Hits::default()
     } else {
         match scan::roots(&ids, ticket::work(ticket)) {
             Ok(hits) => hits,
-            Err(_) => return Outcome::default(),
+            Err(_) => return 0,
         }
     };
     page.scans.add(1);
     page.scan_ns.add(started.elapsed().as_nanos() as u64);
-    let mut named = named_blocks(&hits);
+    hits.expose();
+    let mut named = HashSet::new();
+    extend(&mut named, &hits.granules);
     for victim in victims.iter_mut() {
         if named.contains(&victim.id) {
             victim.refused = true;
@@ -180,28 +161,24 @@ fn move_out(device: &'static Device, victims: &mut [Victim], ticket: &mut Ticket
             break;
         }
     }
-    let mut outcome = Outcome::default();
+    let mut bytes = 0;
     for victim in victims.iter_mut() {
         if victim.refused {
             page.refused_scan_hit.add(1);
             continue;
         }
         if let Some(blob) = victim.blob.take() {
-            outcome.bytes += finish(device, victim, blob, ticket);
+            bytes += finish(device, victim, blob, ticket);
         }
     }
-    outcome
+    bytes
 }
 
-fn named_blocks(hits: &scan::Hits) -> HashSet<u32> {
-    let view = MAP.view();
-    hits.iter().map(|&granule| view.at(granule)).filter(|&id| id != 0).collect()
-}
-
-fn extend(named: &mut HashSet<u32>, outgoing: &[u64]) -> bool {
+/// Adds the blocks at `granules`; true if any is new.
+fn extend<'a>(named: &mut HashSet<u32>, granules: impl IntoIterator<Item = &'a u64>) -> bool {
     let view = MAP.view();
     let mut grew = false;
-    for id in outgoing.iter().map(|&g| view.at(g)).filter(|&id| id != 0) {
+    for id in granules.into_iter().map(|&g| view.at(g)).filter(|&id| id != 0) {
         grew |= named.insert(id);
     }
     grew
@@ -215,18 +192,20 @@ fn extend_from_memory(
     ticket: &mut Ticket,
 ) -> bool {
     let view = MAP.view();
-    let mut hits = scan::Hits::new();
+    let targets = Targets::now();
+    let mut hits = scan::Hits::default();
     let work = ticket::work(ticket);
     let read = each_chunk(device, block, &mut work.staging, |_, bytes| {
-        scan::words(bytes, view, &mut hits);
+        hits.add(bytes, targets);
         Ok(())
     });
+    hits.expose();
     if read.is_err() {
         // Unreadable: it could name anything, so every block counts as named.
-        hits.extend((0..view.span() >> view.shift()).filter(|&g| view.at(g) != 0));
+        let all: Vec<u64> = (0..view.span() >> view.shift()).filter(|&g| view.at(g) != 0).collect();
+        return extend(named, &all);
     }
-    let hits: Vec<u64> = hits.into_iter().collect();
-    extend(named, &hits)
+    extend(named, &hits.granules)
 }
 
 /// Reads all mapped bytes of a block in address order, in pieces of whole pages.
@@ -256,14 +235,14 @@ fn each_chunk(
 /// Copies a block to the host tier; with `verify:on` the stored pages are decoded again and
 /// their hash compared before anybody relies on them.
 fn copy_out(device: &Device, block: &Block, work: &mut Work) -> Result<Blob, CUresult> {
-    let view = MAP.view();
+    let targets = Targets::now();
     let mut blob = Blob { extents: runs(&block.cold.lock().extents), ..Blob::default() };
-    let mut hits = scan::Hits::new();
+    let mut hits = scan::Hits::default();
     let check = config::get().verify != Verify::Restore;
     let mut decoded = [0u8; PAGE];
     let Work { arena, staging } = work;
     let copied = each_chunk(device, block, staging, |_, bytes| {
-        scan::words(bytes, view, &mut hits);
+        hits.add(bytes, targets);
         for original in bytes.chunks(PAGE) {
             let page = Page::encode(original);
             let slot = match page.stored_len() {
@@ -285,7 +264,8 @@ fn copy_out(device: &Device, block: &Block, work: &mut Work) -> Result<Blob, CUr
     });
     match copied {
         Ok(()) => {
-            blob.outgoing = hits.into_iter().collect();
+            hits.expose();
+            blob.outgoing = hits.granules.into_iter().collect();
             Ok(blob)
         }
         Err(e) => {

@@ -1,14 +1,14 @@
 //! Physical memory for blocks, under the limit.
 //!
-//! Order at the limit: pool, freed blocks whose streams have passed, evict, wait for freed
-//! blocks, convert pooled handles, out of memory. Every wait is bounded; the whole rescue ends
-//! within `restore_wait`.
+//! Order at the limit: pool, freed blocks whose streams have passed, quiet (which every freed block
+//! has then passed), evict, convert pooled handles, out of memory. Every wait is bounded; the
+//! whole rescue ends within `restore_wait`.
 
 use super::block::{BLOCKS, Block, Extent, Kind};
 use super::engine::{Device, Heap};
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
-use super::{engine, evict, fence};
+use super::{engine, evict, quiet, shared, submit};
 use crate::driver::{CUresult, code};
 use crate::heap::MAP;
 use crate::vmm::{self, Handle};
@@ -111,27 +111,34 @@ fn rescue(
     let deadline = Instant::now() + config::get().restore_wait;
     let mut patience = PATIENCE;
     loop {
-        let mut progress = retire_condemned(device, ticket) | retire_warm(device, ticket, false);
+        retire(device, ticket);
         if let Some(handles) = attempt(device, granules)? {
             return Ok(handles);
         }
-        let outcome = evict::evict(device, batch, ticket, patience);
-        progress |= outcome.bytes > 0;
-        if let Some(handles) = attempt(device, granules)? {
-            stats::page().oom_avoided.add(1);
-            return Ok(handles);
+        let mut progress = true;
+        if let Some(quiet) = quiet::reach(patience, ticket)? {
+            // The fence had to be waited for anyway: what was freed goes before what is alive.
+            retire(device, ticket);
+            if let Some(handles) = attempt(device, granules)? {
+                return Ok(handles);
+            }
+            let evicted = evict::evict(device, batch, ticket, &quiet);
+            progress = evicted > 0;
+            if let Some(handles) = attempt(device, granules)? {
+                stats::page().oom_avoided.add(1);
+                return Ok(handles);
+            }
+            progress |= convert(device, granules);
+            if let Some(handles) = attempt(device, granules)? {
+                return Ok(handles);
+            }
         }
-        progress |= wait_limbo(device, ticket, patience);
-        if let Some(handles) = attempt(device, granules)? {
-            return Ok(handles);
-        }
-        progress |= convert(device, granules);
-        if let Some(handles) = attempt(device, granules)? {
-            return Ok(handles);
-        }
-        if !progress && !outcome.try_again || Instant::now() >= deadline {
+        // Blocks that other operations hold pinned come free when those have been submitted.
+        progress |= submit::others_hold_pins();
+        if !progress || Instant::now() >= deadline {
             break;
         }
+        std::thread::yield_now();
         // Work that is queued deeper than one patience needs a longer look.
         patience = (patience * 2).min(Duration::from_secs(4));
     }
@@ -298,80 +305,31 @@ pub fn forget(device: &Device, heap: &mut Heap, id: u32, block: &Block) {
     }
 }
 
-/// Dismantles what frees have condemned and whose streams have passed.
-pub fn retire_condemned(device: &'static Device, ticket: &mut Ticket) -> bool {
-    let condemned = std::mem::take(&mut device.heap.lock().condemned);
-    if condemned.is_empty() {
-        return false;
-    }
-    let waiting = condemned.iter().any(|&id| BLOCKS.get(id).uses.load(Ordering::Acquire) != 0);
-    let passed = !waiting || fence::record_all().and_then(|f| f.passed()).unwrap_or(false);
-    let mut any = false;
-    let mut left = Vec::new();
-    for id in condemned {
-        if passed || BLOCKS.get(id).uses.load(Ordering::Acquire) == 0 {
-            dismantle(device, id, ticket);
-            any = true;
-        } else {
-            left.push(id);
-        }
-    }
-    device.heap.lock().condemned.extend(left);
-    any
-}
-
-/// Dismantles freed blocks that are kept ready: those nobody uses any more, or all of them when
-/// the caller has just fenced everything.
-pub fn retire_warm(device: &'static Device, ticket: &mut Ticket, fenced: bool) -> bool {
+/// Dismantles freed blocks whose streams have passed; true if there were any.
+pub fn retire(device: &'static Device, ticket: &mut Ticket) -> bool {
+    shared::sweep(device, ticket);
     let mut out = Vec::new();
     {
+        let passed = |&id: &u32| {
+            let block = BLOCKS.get(id);
+            block.uses.load(Ordering::Acquire) == 0 && block.word.load().pins() == 0
+        };
         let mut heap = device.heap.lock();
         let mut granules = 0u64;
         heap.warm.retain(|&size, ids| {
-            ids.retain(|&id| {
-                let free = fenced || BLOCKS.get(id).uses.load(Ordering::Acquire) == 0;
-                if free {
-                    out.push(id);
-                    granules += u64::from(size);
-                }
-                !free
-            });
+            let gone = ids.extract_if(.., |id| passed(id));
+            let before = out.len();
+            out.extend(gone);
+            granules += u64::from(size) * (out.len() - before) as u64;
             !ids.is_empty()
         });
         heap.warm_granules -= granules;
+        out.extend(heap.condemned.extract_if(.., |id| passed(id)));
     }
     for &id in &out {
         dismantle(device, id, ticket);
     }
     !out.is_empty()
-}
-
-/// Waits, bounded, until every freed block's streams have passed, and dismantles them.
-fn wait_limbo(device: &'static Device, ticket: &mut Ticket, patience: Duration) -> bool {
-    {
-        let heap = device.heap.lock();
-        if heap.warm.is_empty() && heap.condemned.is_empty() {
-            return false;
-        }
-    }
-    // Only frees before the fence are covered by it: take the list first.
-    let (warm, condemned) = {
-        let mut heap = device.heap.lock();
-        heap.warm_granules = 0;
-        (std::mem::take(&mut heap.warm), std::mem::take(&mut heap.condemned))
-    };
-    let passed = fence::record_all().and_then(|f| f.wait(patience)).unwrap_or(false);
-    let ids = warm.into_values().flatten().chain(condemned);
-    if passed {
-        let mut any = false;
-        for id in ids {
-            dismantle(device, id, ticket);
-            any = true;
-        }
-        return any;
-    }
-    device.heap.lock().condemned.extend(ids);
-    false
 }
 
 /// Physical bytes of a block.
@@ -403,9 +361,14 @@ pub fn condemn(device: &'static Device, id: u32) {
         heap.condemned.push(id);
     }
     if let Some(mut ticket) = ticket::try_take() {
-        retire_condemned(device, &mut ticket);
+        retire(device, &mut ticket);
         if !device.pressed.load(Ordering::Relaxed) {
             empty_pool(device);
         }
     }
+}
+
+/// Bytes in the pool.
+pub fn pooled(device: &Device) -> u64 {
+    device.heap.lock().pool.granules() * device.sizes.granule
 }

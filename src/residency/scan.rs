@@ -4,7 +4,8 @@
 //! victim itself, slabs, known module globals, pinned and registered host memory. The world is
 //! stopped and fenced, and the ticket is held, so nothing moves a pointer meanwhile and no
 //! mapping goes away. Words are read at 8-byte steps; a pointer one past the end of a block hits
-//! its guard granule and counts as that block.
+//! its guard granule and counts as that block. Pinned host memory whose address is found is
+//! *exposed*: the device can follow it, so later launches look at what the CPU wrote there.
 
 use super::block::{BLOCKS, Kind};
 use super::fence;
@@ -18,34 +19,77 @@ use crate::stats;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 
-/// Granules that words of memory point into.
-pub type Hits = HashSet<u64>;
+/// What words of memory point into.
+#[derive(Clone, Debug, Default)]
+pub struct Hits {
+    /// Granules of the heap.
+    pub granules: HashSet<u64>,
+    /// Addresses of pinned host memory, one for each 4 KiB.
+    pub hosts: HashSet<u64>,
+}
 
-/// Adds the granule of every word in `bytes` that looks like a heap address.
-pub fn words(bytes: &[u8], view: View, hits: &mut Hits) {
-    let (chunks, rest) = bytes.as_chunks::<64>();
-    let mut last = u64::MAX;
-    let mut look = |word: u64| {
-        let offset = word.wrapping_sub(view.base());
-        if offset < view.span() {
-            let granule = offset >> view.shift();
-            if granule != last {
-                last = granule;
-                hits.insert(granule);
+/// The two ranges a scan looks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets {
+    view: View,
+    host: (u64, u64),
+}
+
+impl Targets {
+    /// The heap and what the program has pinned, as they are now.
+    pub fn now() -> Targets {
+        Targets { view: MAP.view(), host: host::bounds() }
+    }
+
+    /// The heap alone.
+    pub fn heap(view: View) -> Targets {
+        Targets { view, host: (0, 0) }
+    }
+
+    #[inline]
+    fn near(&self, word: u64) -> bool {
+        (word.wrapping_sub(self.view.base()) < self.view.span())
+            | (word.wrapping_sub(self.host.0) < self.host.1)
+    }
+}
+
+impl Hits {
+    /// Adds the target of every word in `bytes` that looks like an address of one.
+    pub fn add(&mut self, bytes: &[u8], targets: Targets) {
+        let (chunks, rest) = bytes.as_chunks::<64>();
+        let mut last = u64::MAX;
+        for chunk in chunks {
+            let (row, _) = chunk.as_chunks::<8>();
+            // One cheap test for eight words: almost all memory holds no address at all.
+            let near = row.iter().fold(false, |any, w| any | targets.near(u64::from_le_bytes(*w)));
+            if near {
+                row.iter().for_each(|w| self.look(u64::from_le_bytes(*w), targets, &mut last));
             }
         }
-    };
-    for chunk in chunks {
-        let (row, _) = chunk.as_chunks::<8>();
-        // One cheap test for eight words: almost all memory holds no address at all.
-        let near = row.iter().fold(false, |any, w| {
-            any | (u64::from_le_bytes(*w).wrapping_sub(view.base()) < view.span())
-        });
-        if near {
-            row.iter().for_each(|w| look(u64::from_le_bytes(*w)));
+        for word in rest.as_chunks::<8>().0 {
+            self.look(u64::from_le_bytes(*word), targets, &mut last);
         }
     }
-    rest.as_chunks::<8>().0.iter().for_each(|w| look(u64::from_le_bytes(*w)));
+
+    fn look(&mut self, word: u64, targets: Targets, last: &mut u64) {
+        let offset = word.wrapping_sub(targets.view.base());
+        if offset < targets.view.span() {
+            let granule = offset >> targets.view.shift();
+            if granule != *last {
+                *last = granule;
+                self.granules.insert(granule);
+            }
+        } else if word.wrapping_sub(targets.host.0) < targets.host.1 {
+            self.hosts.insert(word & !4095);
+        }
+    }
+
+    /// Notes that the device knows the host memory found here.
+    pub fn expose(&self) {
+        for &address in &self.hosts {
+            host::expose(address);
+        }
+    }
 }
 
 /// Copies device memory to the host and waits; on an internal stream of `ctx`.
@@ -119,10 +163,10 @@ fn on_stream(
 
 /// Scans every root but the blocks in `victims`.
 pub fn roots(victims: &HashSet<u32>, work: &mut Work) -> Result<Hits, CUresult> {
-    let view = MAP.view();
-    let mut hits = Hits::new();
+    let targets = Targets::now();
+    let mut hits = Hits::default();
     let mut scanned = 0u64;
-    let granule = 1u64 << view.shift();
+    let granule = 1u64 << targets.view.shift();
     for id in BLOCKS.ids() {
         let block = BLOCKS.get(id);
         if victims.contains(&id) || block.word.load().state() != State::Resident {
@@ -138,17 +182,17 @@ pub fn roots(victims: &HashSet<u32>, work: &mut Work) -> Result<Hits, CUresult> 
             let start = block.base() + u64::from(first) * granule;
             let bytes = u64::from(granules) * granule;
             scanned += bytes;
-            device_range(ctx, start, bytes, view, &mut hits, &mut work.staging)?;
+            device_range(ctx, start, bytes, targets, &mut hits, &mut work.staging)?;
         }
     }
     for (ptr, len, device) in globals::snapshot() {
         let Some(ctx) = fence::context_on(device) else { continue };
         scanned += len as u64;
-        device_range(ctx, ptr, len as u64, view, &mut hits, &mut work.staging)?;
+        device_range(ctx, ptr, len as u64, targets, &mut hits, &mut work.staging)?;
     }
     for (ptr, len) in host::snapshot() {
         scanned += len as u64;
-        host_range(ptr, len, view, &mut hits, &mut work.staging);
+        host_range(ptr, len, targets, &mut hits, &mut work.staging);
     }
     stats::page().scan_bytes.add(scanned);
     Ok(hits)
@@ -158,7 +202,7 @@ fn device_range(
     ctx: usize,
     start: u64,
     bytes: u64,
-    view: View,
+    targets: Targets,
     hits: &mut Hits,
     staging: &mut [u8],
 ) -> Result<(), CUresult> {
@@ -166,7 +210,7 @@ fn device_range(
     while at < bytes {
         let n = (bytes - at).min(STAGING as u64) as usize;
         download(ctx, start + at, &mut staging[..n])?;
-        words(&staging[..n], view, hits);
+        hits.add(&staging[..n], targets);
         at += n as u64;
     }
     Ok(())
@@ -174,7 +218,7 @@ fn device_range(
 
 /// Host memory the program registered may be gone without our knowing, so the kernel reads it
 /// for us: a hole is an error there, not a fault here.
-pub fn host_range(ptr: usize, len: usize, view: View, hits: &mut Hits, staging: &mut [u8]) {
+pub fn host_range(ptr: usize, len: usize, targets: Targets, hits: &mut Hits, staging: &mut [u8]) {
     let mut at = 0;
     while at < len {
         let n = (len - at).min(staging.len());
@@ -183,10 +227,13 @@ pub fn host_range(ptr: usize, len: usize, view: View, hits: &mut Hits, staging: 
         // SAFETY: `local` is an exclusive live buffer; the kernel checks `remote`.
         let got = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
         let got = usize::try_from(got).unwrap_or(0);
-        words(&staging[..got], view, hits);
+        hits.add(&staging[..got], targets);
         if got == 0 {
-            // Forbidden (seccomp) or a hole: step over one page.
+            // A hole: step over one page.
             at += 4096 - (ptr + at) % 4096;
+        } else if got < n {
+            // Read up to a hole: words stay aligned, since pages are.
+            at += got.next_multiple_of(8);
         } else {
             at += got;
         }
@@ -198,35 +245,41 @@ mod tests {
     use super::*;
     use crate::heap::GranuleMap;
 
+    fn targets(map: &GranuleMap) -> Targets {
+        map.install(0x7E00_0000_0000, 1 << 30, 21).expect("a small table");
+        Targets { view: map.view(), host: (0x7F00_0000_0000, 8192) }
+    }
+
     #[test]
     fn finds_addresses_at_every_word_and_nothing_else() {
         let map = GranuleMap::new();
-        map.install(0x7E00_0000_0000, 1 << 30, 21).expect("a small table");
-        let view = map.view();
+        let targets = targets(&map);
         for at in 0..40 {
             let mut bytes = vec![0x11u8; 40 * 8 + 3];
             let address = 0x7E00_0000_0000u64 + (5 << 21) + 17;
             bytes[at * 8..at * 8 + 8].copy_from_slice(&address.to_le_bytes());
-            let mut hits = Hits::new();
-            words(&bytes, view, &mut hits);
-            assert_eq!(hits.into_iter().collect::<Vec<_>>(), [5], "word {at}");
+            let mut hits = Hits::default();
+            hits.add(&bytes, targets);
+            assert_eq!(hits.granules.into_iter().collect::<Vec<_>>(), [5], "word {at}");
         }
-        let mut hits = Hits::new();
-        for outside in [0u64, 0x7DFF_FFFF_FFFF, 0x7E00_4000_0000, u64::MAX] {
-            words(&outside.to_le_bytes().repeat(16), view, &mut hits);
+        let mut hits = Hits::default();
+        for outside in [0u64, 0x7DFF_FFFF_FFFF, 0x7E00_4000_0000, 0x7F00_0000_2000, u64::MAX] {
+            hits.add(&outside.to_le_bytes().repeat(16), targets);
         }
-        assert!(hits.is_empty());
+        assert!(hits.granules.is_empty() && hits.hosts.is_empty());
+        hits.add(&0x7F00_0000_1008u64.to_le_bytes(), targets);
+        assert_eq!(hits.hosts.into_iter().collect::<Vec<_>>(), [0x7F00_0000_1000]);
     }
 
     #[test]
     fn a_hole_in_registered_memory_is_no_fault() {
         let map = GranuleMap::new();
-        map.install(0x7E00_0000_0000, 1 << 30, 21).expect("a small table");
-        let mut hits = Hits::new();
-        host_range(4096, 8192, map.view(), &mut hits, &mut [0; 4096]);
+        let targets = targets(&map);
+        let mut hits = Hits::default();
+        host_range(4096, 8192, targets, &mut hits, &mut [0; 4096]);
         let word = 0x7E00_0000_0000u64;
         let host = [word; 4];
-        host_range(host.as_ptr() as usize, 32, map.view(), &mut hits, &mut [0; 4096]);
-        assert_eq!(hits.len(), 1);
+        host_range(host.as_ptr() as usize, 32, targets, &mut hits, &mut [0; 4096]);
+        assert_eq!(hits.granules.len(), 1);
     }
 }

@@ -5,11 +5,12 @@
 //! A block that is filling is pinned for the moment its mapping grows, so no eviction sees half
 //! of it. Holes left by frees are reused best fit, by streams that may.
 
-use super::alloc::{Request, discard, new_block, own_bits, publish, record};
+use super::alloc::{Request, new_block, own_bits, publish, record};
 use super::block::{BLOCKS, Block, Cold, Hole, Kind};
 use super::engine::Device;
 use super::memory::{acquire, map_run};
 use super::state::{Event, State};
+use super::ticket::Ticket;
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::registry::streams::LEGACY;
 use std::sync::atomic::Ordering;
@@ -45,10 +46,12 @@ pub fn alloc(device: &'static Device, request: Request) -> Result<CUdeviceptr, C
                     heap.open.remove(&key);
                 }
             }
+            // The rescue that failed has still made every hole usable.
+            Err(code::OUT_OF_MEMORY) => break,
             Err(e) => return Err(e),
         }
     }
-    Err(code::OUT_OF_MEMORY)
+    from_hole(device, &request, len).ok_or(code::OUT_OF_MEMORY)
 }
 
 fn open_block(device: &'static Device) -> Result<u32, CUresult> {
@@ -79,12 +82,16 @@ fn from_hole(device: &Device, request: &Request, len: u64) -> Option<CUdeviceptr
     let block = BLOCKS.get(id);
     // Pinned while we look again: the block stays resident and is not retired under us.
     block.word.apply(Event::Pin).ok()?;
-    let ptr = take_hole(&mut block.cold.lock(), own, len).map(|offset| {
-        block.cold.lock().allocations.insert(offset, record(request));
-        block.base() + offset
-    });
+    let offset = {
+        let mut cold = block.cold.lock();
+        let offset = take_hole(&mut cold, own, len);
+        if let Some(offset) = offset {
+            cold.allocations.insert(offset, record(request));
+        }
+        offset
+    };
     let _ = block.word.apply(Event::Unpin);
-    ptr
+    offset.map(|offset| block.base() + offset)
 }
 
 fn take_hole(cold: &mut Cold, own: u64, len: u64) -> Option<u64> {
@@ -181,22 +188,62 @@ pub fn release(
         add_hole(&mut cold.holes, Hole { start: offset, len, uses });
         cold.allocations.is_empty()
     };
-    // The heap lock decides who retires it: only the one that takes it off the list.
-    if !empty || block.word.load().pins() > 0 && block.word.load().state() == State::Resident {
+    if !empty {
         return;
     }
-    {
-        let mut heap = device.heap.lock();
-        let Some(at) = heap.shared.iter().position(|&s| s == id) else { return };
-        if !block.cold.lock().allocations.is_empty() {
-            return;
+    if block.word.load().state() == State::Resident {
+        // Somebody who pins it now is about to allocate from it or to launch: it stays, and
+        // `sweep` finds it if it is still empty later.
+        if unlist(device, id, block) {
+            super::memory::condemn(device, id);
         }
-        heap.shared.swap_remove(at);
-        heap.open.retain(|_, open| *open != id);
+    } else if let Some(mut ticket) = super::ticket::take() {
+        sweep(device, &mut ticket);
     }
-    let pending = block.cold.lock().holes.iter().fold(uses, |all, h| all | h.uses);
-    block.uses.store(pending, Ordering::Release);
-    super::alloc::free_block(device, id, block);
+}
+
+/// Takes an empty, unpinned, resident block off the lists and out of the program's reach.
+fn unlist(device: &Device, id: u32, block: &Block) -> bool {
+    let mut heap = device.heap.lock();
+    let Some(at) = heap.shared.iter().position(|&s| s == id) else { return false };
+    {
+        // The pin of an allocator is taken before it adds to the table, so with the word gone to
+        // limbo here nobody can add any more.
+        let cold = block.cold.lock();
+        if !cold.allocations.is_empty() || block.word.apply_unpinned(Event::Free).is_err() {
+            return false;
+        }
+        let pending = cold.holes.iter().fold(0, |all, h| all | h.uses);
+        block.uses.store(pending, Ordering::Release);
+    }
+    heap.shared.swap_remove(at);
+    heap.open.retain(|_, open| *open != id);
+    true
+}
+
+/// Returns every block that holds nothing any more, evicted ones included.
+pub fn sweep(device: &'static Device, ticket: &mut Ticket) {
+    let ids = device.heap.lock().shared.clone();
+    for id in ids {
+        let block = BLOCKS.get(id);
+        if block.kind() != Kind::Shared || !block.cold.lock().allocations.is_empty() {
+            continue;
+        }
+        let state = block.word.load().state();
+        if state == State::Resident {
+            if unlist(device, id, block) {
+                device.heap.lock().condemned.push(id);
+            }
+        } else if state.is_evicted() || state == State::Poisoned {
+            // Nobody allocates from what is not resident, so it stays empty.
+            {
+                let mut heap = device.heap.lock();
+                heap.shared.retain(|&s| s != id);
+                heap.open.retain(|_, open| *open != id);
+            }
+            super::alloc::free_evicted(device, id, block, ticket);
+        }
+    }
 }
 
 /// Inserts a hole and merges it with neighbours; a merged hole waits for all their streams.
@@ -222,14 +269,6 @@ pub fn fenced(device: &Device) {
         for hole in holes {
             add_hole(&mut cold.holes, Hole { uses: 0, ..hole });
         }
-    }
-}
-
-/// Used by tests of the layout and by [`discard`]-like clean-up of an empty open block.
-pub fn drop_if_empty(device: &'static Device, id: u32) {
-    let block = BLOCKS.get(id);
-    if block.cold.lock().allocations.is_empty() && block.word.load().state() == State::Vacant {
-        discard(device, id, block);
     }
 }
 

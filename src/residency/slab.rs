@@ -22,7 +22,14 @@ pub fn alloc(device: &'static Device, request: Request) -> Result<CUdeviceptr, C
         return Ok(ptr);
     }
     let granules = device.granules(device.sizes.slab.max(class));
-    let handles = acquire(device, granules, None, false)?;
+    let handles = match acquire(device, granules, None, false) {
+        Ok(handles) => handles,
+        // The rescue that failed has still made every free slot usable.
+        Err(code::OUT_OF_MEMORY) => {
+            return from_partial(device, class, &request).ok_or(code::OUT_OF_MEMORY);
+        }
+        Err(e) => return Err(e),
+    };
     let Some((id, block)) = new_block(device, Kind::Slab, granules) else {
         let mut heap = device.heap.lock();
         handles.into_iter().for_each(|h| heap.pool.put(h));

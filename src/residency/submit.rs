@@ -10,7 +10,8 @@ use super::memory::PATIENCE;
 use super::restore::{POISONED, restore};
 use super::state::{Event, State};
 use super::ticket::{self, STAGING};
-use super::{evict, scan, section};
+use super::scan::Targets;
+use super::{evict, quiet, scan, section};
 use crate::config;
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::heap::{MAP, View};
@@ -18,7 +19,7 @@ use crate::registry::{functions::Param, host};
 use crate::stats;
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// A range of device memory that an operation reads or writes.
@@ -141,8 +142,8 @@ fn run(slot: u8, needs: &Needs<'_>, call: impl FnOnce() -> CUresult) -> CUresult
     let mut result = None;
     {
         let section = section::enter();
-        let simple = EVICTED.load(Ordering::SeqCst) == 0 || !carries_pointers(needs);
-        if simple && needs.all_resident(view, bits) {
+        let hidden = EVICTED.load(Ordering::SeqCst) != 0 && needs.hides_cold(view);
+        if !hidden && needs.all_resident(view, bits) {
             result = Some(once(&section));
         }
     }
@@ -150,15 +151,8 @@ fn run(slot: u8, needs: &Needs<'_>, call: impl FnOnce() -> CUresult) -> CUresult
         Some(result) => result,
         None => rescue(needs, view, bits, once),
     };
-    if torture() {
-        torture_step();
-    }
+    torture_step();
     result
-}
-
-/// Whether the operation may bring the device addresses that are not its own operands.
-fn carries_pointers(needs: &Needs<'_>) -> bool {
-    needs.payload.is_some() || needs.kernel
 }
 
 impl Needs<'_> {
@@ -202,22 +196,76 @@ impl Needs<'_> {
         all
     }
 
-    /// Blocks named through memory this operation brings or reads: the bytes of a host to device
-    /// copy, and pinned host memory that a kernel gets the address of.
-    fn hidden(&self, view: View, staging: &mut [u8]) -> Vec<u32> {
-        let mut hits = scan::Hits::new();
+    /// Blocks named through memory this operation brings or can follow: the bytes of a host to
+    /// device copy, and all pinned host memory whose address the device has ever been given.
+    fn hidden(&self, view: View, buffer: &mut [u8]) -> Vec<u32> {
+        let mut hits = scan::Hits::default();
+        let targets = Targets::now();
         if let Some((ptr, len)) = self.payload {
-            scan::host_range(ptr as usize, len, view, &mut hits, staging);
+            scan::host_range(ptr as usize, len, targets, &mut hits, buffer);
         }
+        hits.expose();
         if self.kernel {
-            for (ptr, len) in host::snapshot() {
-                let named = |w: &u64| (*w as usize).wrapping_sub(ptr) < len;
-                if self.words.iter().any(named) {
-                    scan::host_range(ptr, len, view, &mut hits, staging);
-                }
+            for &word in self.words {
+                host::expose(word);
+            }
+            for (ptr, len) in host::exposed() {
+                scan::host_range(ptr, len, targets, &mut hits, buffer);
             }
         }
-        hits.into_iter().map(|g| view.at(g)).filter(|&id| id != 0).collect()
+        hits.granules.into_iter().map(|g| view.at(g)).filter(|&id| id != 0).collect()
+    }
+
+    /// Whether any block reached that way is not resident now.
+    fn hides_cold(&self, view: View) -> bool {
+        if self.payload.is_none() && !self.kernel {
+            return false;
+        }
+        let cold = |id: u32| {
+            let state = BLOCKS.get(id).word.load().state();
+            !matches!(state, State::Resident | State::Limbo | State::Vacant)
+        };
+        self.hidden(view, &mut [0; 16 << 10]).into_iter().any(cold)
+    }
+}
+
+/// Operations that hold pins right now, and whether this thread's is one of them.
+static HOLDERS: AtomicU32 = AtomicU32::new(0);
+thread_local! {
+    static HOLDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while other threads' operations keep blocks pinned that will come free by themselves.
+pub fn others_hold_pins() -> bool {
+    HOLDERS.load(Ordering::Acquire) > u32::from(HOLDING.with(Cell::get))
+}
+
+/// The pins of one operation, dropped together.
+struct Pins(Vec<&'static Block>);
+
+impl Pins {
+    fn new() -> Pins {
+        HOLDERS.fetch_add(1, Ordering::AcqRel);
+        HOLDING.with(|h| h.set(true));
+        Pins(Vec::new())
+    }
+
+    fn try_add(&mut self, block: &'static Block) -> bool {
+        let pinned = block.word.apply(Event::Pin).is_ok();
+        if pinned {
+            self.0.push(block);
+        }
+        pinned
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        for block in &self.0 {
+            let _ = block.word.apply(Event::Unpin);
+        }
+        HOLDING.with(|h| h.set(false));
+        HOLDERS.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -232,55 +280,40 @@ fn rescue(
 ) -> CUresult {
     let started = Instant::now();
     let deadline = started + config::get().restore_wait;
-    let mut call = Some(call);
-    let result = loop {
-        let mut pinned = Vec::new();
-        let prepared = prepare(needs, view, &mut pinned);
-        let mut result = prepared.err();
-        if result.is_none() {
-            let section = section::enter();
-            // Pinned and resident: no eviction can have touched them. Only a free can have.
-            if needs.all_resident(view, bits) {
-                stats::page().waited(started.elapsed());
-                result = call.take().map(|call| call(&section));
+    loop {
+        let mut pins = Pins::new();
+        match prepare(needs, view, &mut pins) {
+            Ok(()) => {
+                let section = section::enter();
+                // Pinned and resident: no eviction can have touched them, only a free.
+                if needs.all_resident(view, bits) {
+                    stats::page().waited(started.elapsed());
+                    return call(&section);
+                }
             }
-        }
-        for block in pinned {
-            let _: Result<_, _> = block.word.apply(Event::Unpin);
-        }
-        match result {
-            Some(code::OUT_OF_MEMORY) if call.is_some() && Instant::now() < deadline => {
+            Err(code::OUT_OF_MEMORY) if Instant::now() < deadline => {
+                drop(pins);
                 std::thread::sleep(PATIENCE / 10);
+                continue;
             }
-            None if Instant::now() < deadline => {}
-            Some(result) => break result,
-            None => break code::UNKNOWN,
+            Err(e) => return e,
         }
-    };
-    result
+        if Instant::now() >= deadline {
+            return code::UNKNOWN;
+        }
+    }
 }
 
-/// Pins and restores everything the operation can reach; the pins are the caller's to drop.
-fn prepare(
-    needs: &Needs<'_>,
-    view: View,
-    pinned: &mut Vec<&'static Block>,
-) -> Result<(), CUresult> {
+/// Pins and restores everything the operation can reach.
+fn prepare(needs: &Needs<'_>, view: View, pins: &mut Pins) -> Result<(), CUresult> {
     let Some(mut ticket) = ticket::take() else { return Err(code::OUT_OF_MEMORY) };
     let mut ids = needs.hidden(view, &mut ticket::work(&mut ticket).staging[..STAGING]);
     needs.each_block(view, |id| ids.push(id));
     ids.sort_unstable();
     ids.dedup();
     // Resident ones first: restoring the others must not evict them.
-    let mut cold = Vec::new();
+    ids.retain(|&id| !pins.try_add(BLOCKS.get(id)));
     for id in ids {
-        let block = BLOCKS.get(id);
-        match block.word.apply(Event::Pin) {
-            Ok(_) => pinned.push(block),
-            Err(_) => cold.push(id),
-        }
-    }
-    for id in cold {
         let block = BLOCKS.get(id);
         match block.word.load().state() {
             State::Poisoned => return Err(POISONED),
@@ -289,9 +322,7 @@ fn prepare(
             _ => {}
         }
         restore(id, &mut ticket)?;
-        if block.word.apply(Event::Pin).is_ok() {
-            pinned.push(block);
-        }
+        pins.try_add(block);
     }
     Ok(())
 }
@@ -309,10 +340,10 @@ pub fn torture_step() {
     if !torture() || !engine::armed() || TORTURING.with(|t| t.replace(true)) {
         return;
     }
-    if let (Some(engine), Some(mut ticket)) = (engine::get(), ticket::try_take()) {
-        for device in &engine.devices {
-            if device.charged.load(Ordering::Relaxed) > 0 {
-                evict::evict(device, u64::MAX, &mut ticket, PATIENCE);
+    if let Some(mut ticket) = ticket::try_take() {
+        if let Ok(Some(quiet)) = quiet::reach(PATIENCE, &ticket) {
+            for device in engine::devices() {
+                evict::evict(device, u64::MAX, &mut ticket, &quiet);
             }
         }
     }

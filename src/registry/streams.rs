@@ -1,0 +1,297 @@
+//! Streams and their slots: a stream's uses are one bit of 64.
+//!
+//! Slot 0 is the legacy stream, slot 1 every per-thread default stream, slot 63 all streams
+//! beyond the others; 2 to 62 stand for one stream each. A destroyed stream's slot is not given
+//! to another one before the device has been quiet, or the new stream would inherit the right to
+//! reuse memory that the old one's work still touches.
+//!
+//! Look-ups are lock-free; changes take a lock. A destroy waits for internal uses of the stream
+//! (`with_pinned`) to end.
+
+use super::contexts;
+use crate::driver::Handle;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Slot of the legacy default stream.
+pub const LEGACY: u8 = 0;
+/// Slot that all per-thread default streams share.
+pub const PER_THREAD: u8 = 1;
+/// Slot of streams that found no slot of their own.
+pub const OVERFLOW: u8 = 63;
+
+const FIRST: u8 = 2;
+/// CU_STREAM_LEGACY and CU_STREAM_PER_THREAD.
+const HANDLE_LEGACY: usize = 1;
+const HANDLE_PER_THREAD: usize = 2;
+
+const TABLE: usize = 1024;
+const GONE: usize = usize::MAX;
+
+/// Open addressing by handle; a value is slot + 1.
+struct Table {
+    keys: [AtomicUsize; TABLE],
+    slots: [AtomicU32; TABLE],
+}
+
+static STREAMS: Table =
+    Table { keys: [const { AtomicUsize::new(0) }; TABLE], slots: [const { AtomicU32::new(0) }; TABLE] };
+
+/// One exclusive slot.
+struct Slot {
+    handle: AtomicUsize,
+    ctx: AtomicUsize,
+    pins: AtomicU32,
+    doomed: AtomicBool,
+}
+
+static SLOTS: [Slot; 64] = [const {
+    Slot {
+        handle: AtomicUsize::new(0),
+        ctx: AtomicUsize::new(0),
+        pins: AtomicU32::new(0),
+        doomed: AtomicBool::new(false),
+    }
+}; 64];
+
+/// Which exclusive slots may be given out, and which wait for the next quiet.
+struct Free {
+    free: u64,
+    resting: u64,
+}
+
+static FREE: Mutex<Free> =
+    Mutex::new(Free { free: !0 >> 1 & !0b11, resting: 0 });
+static PER_THREAD_USED: AtomicBool = AtomicBool::new(false);
+/// Streams without a slot of their own: (handle, context).
+static EXTRA: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+static EXTRA_COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// A live stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Its slot.
+    pub slot: u8,
+    /// Its context.
+    pub ctx: usize,
+}
+
+fn home(handle: usize) -> usize {
+    (handle >> 4).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (usize::BITS - TABLE.trailing_zeros())
+}
+
+/// The slot of a stream argument. `per_thread` tells that the call was the variant in which a
+/// null stream means the thread's own.
+#[inline]
+pub fn slot_of(stream: Handle, per_thread: bool) -> u8 {
+    match stream as usize {
+        0 if !per_thread => LEGACY,
+        HANDLE_LEGACY => LEGACY,
+        0 | HANDLE_PER_THREAD => {
+            if !PER_THREAD_USED.load(Ordering::Relaxed) {
+                PER_THREAD_USED.store(true, Ordering::SeqCst);
+            }
+            PER_THREAD
+        }
+        handle => find(handle).unwrap_or(OVERFLOW),
+    }
+}
+
+#[inline]
+fn find(handle: usize) -> Option<u8> {
+    let mut at = home(handle);
+    for _ in 0..TABLE {
+        match STREAMS.keys[at].load(Ordering::Acquire) {
+            key if key == handle => {
+                return Some(STREAMS.slots[at].load(Ordering::Acquire) as u8);
+            }
+            0 => return None,
+            _ => at = (at + 1) % TABLE,
+        }
+    }
+    None
+}
+
+/// A stream was created in `ctx`.
+pub fn created(stream: Handle, ctx: usize) {
+    let handle = stream as usize;
+    let mut free = FREE.lock();
+    let slot = if free.free == 0 { OVERFLOW } else { free.free.trailing_zeros() as u8 };
+    if slot == OVERFLOW || !insert(handle, slot) {
+        EXTRA.lock().push((handle, ctx));
+        EXTRA_COUNT.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    free.free &= !(1 << slot);
+    let entry = &SLOTS[usize::from(slot)];
+    entry.doomed.store(false, Ordering::Release);
+    entry.ctx.store(ctx, Ordering::Release);
+    entry.handle.store(handle, Ordering::Release);
+}
+
+/// Under the lock of `FREE`.
+fn insert(handle: usize, slot: u8) -> bool {
+    debug_assert!(handle != 0 && handle != GONE && slot >= FIRST);
+    let mut at = home(handle);
+    // Half full is full: look-ups of unknown handles must end soon.
+    for _ in 0..TABLE / 2 {
+        let key = STREAMS.keys[at].load(Ordering::Relaxed);
+        if key == 0 || key == GONE || key == handle {
+            STREAMS.slots[at].store(u32::from(slot), Ordering::Release);
+            STREAMS.keys[at].store(handle, Ordering::Release);
+            return true;
+        }
+        at = (at + 1) % TABLE;
+    }
+    false
+}
+
+/// The stream is about to be destroyed: waits until nothing internal uses it. The hook calls this
+/// before the driver; afterwards the handle means nothing any more.
+pub fn destroying(stream: Handle) {
+    let handle = stream as usize;
+    let mut free = FREE.lock();
+    let Some(slot) = find(handle).filter(|&s| s >= FIRST) else {
+        let mut extra = EXTRA.lock();
+        if let Some(at) = extra.iter().position(|&(h, _)| h == handle) {
+            extra.swap_remove(at);
+        }
+        return;
+    };
+    let mut at = home(handle);
+    while STREAMS.keys[at].load(Ordering::Relaxed) != handle {
+        at = (at + 1) % TABLE;
+    }
+    STREAMS.keys[at].store(GONE, Ordering::Release);
+    let entry = &SLOTS[usize::from(slot)];
+    entry.doomed.store(true, Ordering::SeqCst);
+    entry.handle.store(0, Ordering::Release);
+    free.resting |= 1 << slot;
+    drop(free);
+    while entry.pins.load(Ordering::SeqCst) > 0 {
+        std::thread::yield_now();
+    }
+}
+
+/// All streams of a context have gone with it.
+pub fn context_gone(ctx: usize) {
+    let of_ctx = |s: &&Slot| s.ctx.load(Ordering::Acquire) == ctx;
+    let handles: Vec<usize> = SLOTS.iter().filter(of_ctx).map(|s| s.handle.load(Ordering::Acquire)).collect();
+    for handle in handles.into_iter().filter(|&h| h != 0) {
+        destroying(handle as Handle);
+    }
+    EXTRA.lock().retain(|&(_, c)| c != ctx);
+}
+
+/// The device has been quiet: slots of destroyed streams may be given out again.
+pub fn settled() {
+    let mut free = FREE.lock();
+    free.free |= free.resting;
+    free.resting = 0;
+}
+
+/// Whether the slot stands for one stream alone, so that what one call used through it the next
+/// one may reuse without waiting.
+pub fn exclusive(slot: u8) -> bool {
+    match slot {
+        PER_THREAD | OVERFLOW => false,
+        LEGACY => !contexts::shared_device(),
+        _ => true,
+    }
+}
+
+/// Live streams, the default ones not among them.
+pub fn live() -> Vec<Info> {
+    let own = SLOTS.iter().enumerate().filter(|(_, s)| s.handle.load(Ordering::Acquire) != 0);
+    own.map(|(i, s)| Info { slot: i as u8, ctx: s.ctx.load(Ordering::Acquire) }).collect()
+}
+
+/// True when there have ever been more streams than slots.
+pub fn overflowed() -> bool {
+    EXTRA_COUNT.load(Ordering::Relaxed) > 0
+}
+
+/// True once any per-thread default stream has been used.
+pub fn per_thread_in_use() -> bool {
+    PER_THREAD_USED.load(Ordering::SeqCst)
+}
+
+/// Runs `f` with the stream of a slot, which cannot be destroyed meanwhile; `None` if it has gone.
+pub fn with_pinned<R>(slot: u8, f: impl FnOnce(Handle) -> R) -> Option<R> {
+    let entry = &SLOTS[usize::from(slot)];
+    entry.pins.fetch_add(1, Ordering::SeqCst);
+    let handle = entry.handle.load(Ordering::SeqCst);
+    let result = (handle != 0 && !entry.doomed.load(Ordering::SeqCst)).then(|| f(handle as Handle));
+    entry.pins.fetch_sub(1, Ordering::SeqCst);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One test, since the tables are the process's own.
+    #[test]
+    fn slots_come_and_go() {
+        let stream = |n: usize| (0x5000_0000 + n * 64) as Handle;
+        assert_eq!(slot_of(std::ptr::null_mut(), false), LEGACY);
+        assert_eq!(slot_of(2 as Handle, false), PER_THREAD);
+        assert_eq!(slot_of(std::ptr::null_mut(), true), PER_THREAD);
+        assert!(per_thread_in_use() && !exclusive(PER_THREAD));
+
+        for n in 0..100 {
+            created(stream(n), 7);
+        }
+        let slots: std::collections::HashSet<u8> =
+            (0..61).map(|n| slot_of(stream(n), false)).collect();
+        assert_eq!(slots.len(), 61, "each has its own");
+        assert_eq!(slot_of(stream(80), false), OVERFLOW);
+        assert!(overflowed());
+
+        let slot = slot_of(stream(3), false);
+        assert_eq!(with_pinned(slot, |h| h as usize), Some(stream(3) as usize));
+        destroying(stream(3));
+        assert_eq!(slot_of(stream(3), false), OVERFLOW, "unknown again");
+        assert_eq!(with_pinned(slot, |_| ()), None);
+        created(stream(200), 7);
+        assert_eq!(slot_of(stream(200), false), OVERFLOW, "the slot rests until the next quiet");
+        settled();
+        created(stream(3), 7);
+        assert_eq!(slot_of(stream(3), false), slot, "same handle, new stream");
+
+        context_gone(7);
+        assert!(live().is_empty());
+    }
+
+    #[test]
+    fn a_destroy_waits_for_internal_uses() {
+        let stream = 0x7000_0040 as Handle;
+        // The other test may have taken all slots for a moment.
+        let slot = loop {
+            created(stream, 9);
+            match slot_of(stream, false) {
+                OVERFLOW => {
+                    destroying(stream);
+                    std::thread::yield_now();
+                }
+                slot => break slot,
+            }
+        };
+        let inside = AtomicBool::new(false);
+        let destroyed = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                with_pinned(slot, |_| {
+                    inside.store(true, Ordering::SeqCst);
+                    std::thread::sleep(std::time::Duration::from_millis(30));
+                    assert!(!destroyed.load(Ordering::SeqCst));
+                })
+            });
+            while !inside.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            destroying(stream);
+            destroyed.store(true, Ordering::SeqCst);
+        });
+    }
+}

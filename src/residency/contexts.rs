@@ -1,0 +1,78 @@
+//! What contexts mean to the engine: their allocations end with them, and peers may look in.
+
+use super::alloc::{Order, begin_free, finish_free};
+use super::block::BLOCKS;
+use super::engine::{self, Device};
+use super::{memory, query, quiet, scan, ticket};
+use crate::driver::{CUresult, code};
+use crate::registry::contexts;
+use crate::vmm;
+use std::sync::atomic::Ordering;
+
+/// A context is about to be destroyed: its allocations are freed, the internal stream goes, and
+/// when it was the last one of its device all physical memory goes back to the driver. The hook
+/// calls this before the driver's own destroy, while the context is still live.
+pub fn going(ctx: usize) {
+    let device = contexts::live().into_iter().find(|c| c.handle == ctx).map(|c| c.device);
+    let mut bases = Vec::new();
+    query::each(|found, _| {
+        if found.allocation.ctx == ctx {
+            bases.push(found.base);
+        }
+    });
+    for base in bases {
+        if let Ok(freed) = begin_free(base) {
+            finish_free(freed, Order::After(0));
+        }
+    }
+    let last = device.is_some_and(|d| {
+        !contexts::live().iter().any(|c| c.device == d && c.handle != ctx)
+    });
+    if let Some(device) = device.and_then(engine::device_of) {
+        if let Some(mut ticket) = ticket::take() {
+            // Not quiet in time: what is left in limbo goes with the next rescue.
+            let quiet = quiet::reach(memory::PATIENCE, &ticket);
+            memory::retire(device, &mut ticket);
+            if last {
+                memory::empty_pool(device);
+            }
+            drop(quiet);
+        }
+    }
+    scan::context_going(ctx);
+}
+
+/// Lets `peer` read and write all memory of `device`, now and after every restore.
+pub fn allow_peer(device: u8, peer: u8) -> Result<(), CUresult> {
+    let Some(device) = engine::device_of(device) else { return Ok(()) };
+    // Under the ticket nothing is mapped or unmapped by evictions; allocations made meanwhile
+    // read the new set or are covered by the loop.
+    let _ticket = ticket::take().ok_or(code::NOT_READY)?;
+    let access = device.access.fetch_or(1 << peer, Ordering::AcqRel) | 1 << peer;
+    for id in BLOCKS.ids() {
+        let block = BLOCKS.get(id);
+        if block.device() != device.ordinal || !block.word.load().state().is_mapped() {
+            continue;
+        }
+        grant(device, block, access)?;
+    }
+    Ok(())
+}
+
+fn grant(device: &Device, block: &super::block::Block, access: u32) -> Result<(), CUresult> {
+    let granule = device.sizes.granule;
+    let runs = memory::runs(&block.cold.lock().extents);
+    for (first, granules) in runs {
+        let start = block.base() + u64::from(first) * granule;
+        vmm::set_access(start, (u64::from(granules) * granule) as usize, access)?;
+    }
+    Ok(())
+}
+
+/// Takes the permission back for memory that is mapped from now on. What is mapped already stays
+/// readable: the program said it will not look.
+pub fn forbid_peer(device: u8, peer: u8) {
+    if let Some(device) = engine::device_of(device) {
+        device.access.fetch_and(!(1 << peer), Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,73 @@
+//! Writes the engine's gauges to the statistics page: what is where, per device.
+
+use super::block::{BLOCKS, Kind};
+use super::engine::{self, Device};
+use super::state::State;
+use super::{control, memory};
+use crate::stats;
+use std::sync::atomic::Ordering;
+
+/// Bytes by place, for one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Mapped and live, slabs included.
+    pub resident: u64,
+    /// Of those, slabs.
+    pub slabs: u64,
+    /// Of those, pinned by the program.
+    pub pinned: u64,
+    /// In the host tier, as the program sees them.
+    pub spilled: u64,
+    /// Freed by the program, still mapped.
+    pub limbo: u64,
+}
+
+/// Counts the blocks of a device.
+pub fn places(device: &Device) -> Places {
+    let mut out = Places::default();
+    for id in BLOCKS.ids() {
+        let block = BLOCKS.get(id);
+        let state = block.word.load().state();
+        if state == State::Vacant || block.device() != device.ordinal {
+            continue;
+        }
+        let mapped = memory::mapped_bytes(device, block);
+        match state {
+            State::Limbo => out.limbo += mapped,
+            State::Compressed | State::Spilled | State::Poisoned => {
+                let cold = block.cold.lock();
+                let pages = cold.blob.iter().flat_map(|b| &b.pages);
+                out.spilled += pages.map(|(p, _)| u64::from(p.len)).sum::<u64>();
+            }
+            _ => {
+                out.resident += mapped;
+                if block.kind() == Kind::Slab {
+                    out.slabs += mapped;
+                }
+                if control::user_pinned(id) {
+                    out.pinned += mapped;
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Brings the page up to date.
+pub fn publish() {
+    let page = stats::page();
+    for device in engine::devices() {
+        let places = places(device);
+        let Some(out) = page.device(usize::from(device.ordinal)) else { continue };
+        out.card.set(device.card);
+        out.limit.set(device.limit);
+        out.charged.set(device.charged.load(Ordering::Relaxed));
+        out.peak.set(device.peak.load(Ordering::Relaxed));
+        out.resident.set(places.resident);
+        out.slabs.set(places.slabs);
+        out.pinned.set(places.pinned);
+        out.spilled.set(places.spilled);
+        out.limbo.set(places.limbo);
+        out.pooled.set(memory::pooled(device));
+    }
+}

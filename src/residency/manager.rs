@@ -1,0 +1,79 @@
+//! The manager thread: watches the statistics page for orders, keeps memory free ahead of time in
+//! `mode:active`, gives idle memory back, publishes gauges.
+//!
+//! Started with the engine, never from the library's constructor. It takes the ticket only when
+//! nobody has it: launches and allocations go first.
+
+use super::memory::PATIENCE;
+use super::{control, engine, evict, gauges, memory, quiet, ticket};
+use crate::config::{self, Mode};
+use crate::stats;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(20);
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Starts the thread; a refusal only means that nothing happens in the background.
+pub fn start() {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // The program's signals are for the program's threads: a new thread inherits the mask.
+    // SAFETY: sigfillset initialises `all`; pthread_sigmask writes `before`.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let thread = std::thread::Builder::new().name("coldpress".into()).spawn(run);
+    // SAFETY: `before` was written above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    if let Err(e) = thread {
+        crate::say::once("manager", &format!("no background thread: {e}"));
+    }
+}
+
+/// Ends it at its next tick.
+pub fn stop() {
+    STOP.store(true, Ordering::Release);
+}
+
+fn run() {
+    while !STOP.load(Ordering::Acquire) {
+        let done = std::panic::catch_unwind(tick);
+        if done.is_err() {
+            crate::say::once("manager", "the background thread failed and has ended");
+            return;
+        }
+        std::thread::sleep(TICK);
+    }
+}
+
+fn tick() {
+    let page = stats::page();
+    if let Some(order) = page.control_request() {
+        let result = control::set_off(order.off);
+        page.control_ack(order, result.is_ok());
+    }
+    if config::get().mode == Mode::Active && engine::armed() {
+        keep_free();
+    }
+    gauges::publish();
+}
+
+/// Evicts the coldest until the watermark is free again.
+fn keep_free() {
+    for device in engine::devices() {
+        let wanted = config::get().watermark_for(device.limit);
+        let charged = device.charged.load(Ordering::Relaxed);
+        let free = device.limit.saturating_sub(charged) + memory::reusable(device);
+        if free >= wanted {
+            continue;
+        }
+        let Some(mut ticket) = ticket::try_take() else { return };
+        memory::retire(device, &mut ticket);
+        if let Ok(Some(quiet)) = quiet::reach(PATIENCE / 10, &ticket) {
+            evict::evict(device, wanted - free, &mut ticket, &quiet);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The engine: which block is where, and how it gets there and back.
+//!
+//! Owns: the state of every block, the launch sections, eviction, restore, memory under the
+//! limit. Never: the shape of driver calls (that is `hooks`) or what pages look like (`codec`).
+//!
+//! A reader's way through it: `state` (what can happen to a block), `block` (what a block is),
+//! `engine` (devices and sizes), `alloc` with `shared` and `slab` (giving out memory), `memory`
+//! (physical memory under the limit), `section`, `ticket`, `quiet` and `fence` (who may do what
+//! when), `submit` (what a launch or copy goes through), `scan`, `evict`, `restore`, and `query`,
+//! `control`, `contexts` for the outside.
+
+pub mod alloc;
+pub mod block;
+pub mod contexts;
+pub mod control;
+pub mod engine;
+mod evict;
+mod fence;
+mod gauges;
+mod manager;
+mod memory;
+pub mod query;
+mod quiet;
+mod restore;
+mod scan;
+mod section;
+mod shared;
+mod slab;
+pub mod state;
+pub mod submit;
+pub mod tags;
+mod ticket;
+
+pub use restore::POISONED;
+
+/// A time stamp for ages: only its order counts.
+#[inline]
+pub fn now() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has a time stamp counter.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static CLOCK: AtomicU64 = AtomicU64::new(1);
+        CLOCK.fetch_add(1, Ordering::Relaxed)
+    }
+}

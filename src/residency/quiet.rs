@@ -1,0 +1,50 @@
+//! Quiet: the world is stopped and everything that was submitted before has finished.
+//!
+//! Two things need it: evicting (nothing may write a victim while it is copied, nothing may move
+//! a pointer during the scan) and reusing what the program has freed. Reaching it is bounded; a
+//! device that does not finish in time is simply not quiet, and nothing was changed.
+
+use super::block::BLOCKS;
+use super::state::State;
+use super::ticket::Ticket;
+use super::{engine, fence, section, shared, slab};
+use crate::driver::CUresult;
+use crate::stats;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Proof of the quiet; the world runs again when it is dropped.
+#[derive(Debug)]
+pub struct Quiet {
+    _world: section::Stopped,
+}
+
+/// Stops the world and waits for the device, each at most `patience`; `None` when that was not
+/// enough. The caller is outside any section.
+pub fn reach(patience: Duration, _ticket: &Ticket) -> Result<Option<Quiet>, CUresult> {
+    let Some(world) = section::stop(patience) else {
+        stats::page().refused_fence_timeout.add(1);
+        return Ok(None);
+    };
+    if !fence::record_all()?.wait(patience)? {
+        stats::page().refused_fence_timeout.add(1);
+        return Ok(None);
+    }
+    settle();
+    Ok(Some(Quiet { _world: world }))
+}
+
+/// Notes that all uses so far have passed. Sound only here: a use can be added only inside a
+/// section, and there is none between the fence and the end of the quiet.
+fn settle() {
+    for id in BLOCKS.ids() {
+        let block = BLOCKS.get(id);
+        if block.word.load().state() != State::Vacant {
+            block.uses.store(0, Ordering::Release);
+        }
+    }
+    for device in engine::devices() {
+        slab::fenced(device);
+        shared::fenced(device);
+    }
+}
