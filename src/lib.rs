@@ -1,7 +1,14 @@
 //! coldpress: a drop-in CUDA memory allocator shim.
 
+pub mod codec;
 pub mod config;
 pub mod driver;
+pub mod heap;
+pub mod policy;
+pub mod registry;
+pub mod residency;
 pub mod say;
 pub mod stats;
+pub mod tier;
 pub mod units;
+pub mod vmm;

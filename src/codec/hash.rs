@@ -28,9 +28,7 @@ pub fn page_hash(bytes: &[u8]) -> u32 {
         word[..chunk.len()].copy_from_slice(chunk);
         *lane = lane.wrapping_mul(STEP).wrapping_add(u32::from_le_bytes(word));
     }
-    lanes
-        .iter()
-        .fold(bytes.len() as u32, |hash, &lane| hash.wrapping_mul(FOLD).wrapping_add(lane))
+    lanes.iter().fold(bytes.len() as u32, |hash, &lane| hash.wrapping_mul(FOLD).wrapping_add(lane))
 }
 
 #[cfg(test)]

@@ -98,7 +98,11 @@ impl View {
 
     /// The id at a granule counted from the base; 0 beyond the heap.
     pub fn at(&self, granule: u64) -> u32 {
-        if granule < self.span >> self.shift { self.entry(granule).load(Ordering::Acquire) } else { 0 }
+        if granule < self.span >> self.shift {
+            self.entry(granule).load(Ordering::Acquire)
+        } else {
+            0
+        }
     }
 
     /// First address of the heap.

@@ -34,8 +34,7 @@ struct Entry {
 const SIZE: usize = 4096;
 const PROBES: usize = 8;
 
-static TABLE: [AtomicPtr<Entry>; SIZE] =
-    [const { AtomicPtr::new(std::ptr::null_mut()) }; SIZE];
+static TABLE: [AtomicPtr<Entry>; SIZE] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SIZE];
 /// Raised by every unload: an answer of the driver from before is not stored after it.
 static UNLOADS: AtomicUsize = AtomicUsize::new(0);
 /// Handles that came from a library: CUkernel, not CUfunction.

@@ -34,8 +34,10 @@ struct Table {
     slots: [AtomicU32; TABLE],
 }
 
-static STREAMS: Table =
-    Table { keys: [const { AtomicUsize::new(0) }; TABLE], slots: [const { AtomicU32::new(0) }; TABLE] };
+static STREAMS: Table = Table {
+    keys: [const { AtomicUsize::new(0) }; TABLE],
+    slots: [const { AtomicU32::new(0) }; TABLE],
+};
 
 /// One exclusive slot.
 struct Slot {
@@ -60,8 +62,7 @@ struct Free {
     resting: u64,
 }
 
-static FREE: Mutex<Free> =
-    Mutex::new(Free { free: !0 >> 1 & !0b11, resting: 0 });
+static FREE: Mutex<Free> = Mutex::new(Free { free: !0 >> 1 & !0b11, resting: 0 });
 static PER_THREAD_USED: AtomicBool = AtomicBool::new(false);
 /// Streams without a slot of their own: (handle, context).
 static EXTRA: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
@@ -176,7 +177,8 @@ pub fn destroying(stream: Handle) {
 /// All streams of a context have gone with it.
 pub fn context_gone(ctx: usize) {
     let of_ctx = |s: &&Slot| s.ctx.load(Ordering::Acquire) == ctx;
-    let handles: Vec<usize> = SLOTS.iter().filter(of_ctx).map(|s| s.handle.load(Ordering::Acquire)).collect();
+    let handles: Vec<usize> =
+        SLOTS.iter().filter(of_ctx).map(|s| s.handle.load(Ordering::Acquire)).collect();
     for handle in handles.into_iter().filter(|&h| h != 0) {
         destroying(handle as Handle);
     }

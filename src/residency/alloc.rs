@@ -14,6 +14,7 @@ use super::{evict, shared, slab, submit};
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::heap::MAP;
 use crate::registry::contexts::Context;
+use crate::registry::streams;
 use crate::stats;
 use std::sync::atomic::Ordering;
 
@@ -30,7 +31,7 @@ pub struct Request {
 
 /// Use sets that a reuse may ignore: those of the asking stream itself.
 pub fn own_bits(slot: Option<u8>) -> u64 {
-    slot.map_or(0, |s| 1 << s)
+    slot.filter(|&s| streams::exclusive(s)).map_or(0, |s| 1 << s)
 }
 
 /// Allocates; the driver's codes on failure.
@@ -118,11 +119,7 @@ fn take_warm(device: &Device, granules: u32, own: u64) -> Option<u32> {
 
 /// Addresses and an id for a block of `granules`, with a guard granule behind it. Not visible in
 /// the granule map before [`publish`].
-pub fn new_block(
-    device: &Device,
-    kind: Kind,
-    granules: u32,
-) -> Option<(u32, &'static Block)> {
+pub fn new_block(device: &Device, kind: Kind, granules: u32) -> Option<(u32, &'static Block)> {
     let start = device.heap.lock().addresses.take(u64::from(granules) + 1)?;
     let Some(id) = BLOCKS.allocate() else {
         device.heap.lock().addresses.release(start, u64::from(granules) + 1);

@@ -10,7 +10,7 @@ use crate::tier::Slot;
 use crate::vmm::Handle;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// How many blocks there can be at once.
 pub const MAX_BLOCKS: usize = 1 << 20;

@@ -25,9 +25,8 @@ pub fn going(ctx: usize) {
             finish_free(freed, Order::After(0));
         }
     }
-    let last = device.is_some_and(|d| {
-        !contexts::live().iter().any(|c| c.device == d && c.handle != ctx)
-    });
+    let last =
+        device.is_some_and(|d| !contexts::live().iter().any(|c| c.device == d && c.handle != ctx));
     if let Some(device) = device.and_then(engine::device_of) {
         if let Some(mut ticket) = ticket::take() {
             // Not quiet in time: what is left in limbo goes with the next rescue.

@@ -12,6 +12,7 @@ use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::stats;
 use std::sync::atomic::Ordering;
 
+pub use super::gauges::publish as publish_gauges;
 pub use super::manager::{start as start_manager, stop as stop_manager};
 
 /// The first call of an entry point whose reach is unknown: everything is made resident and
@@ -157,7 +158,8 @@ fn change_pins(found: &Found, by: i32) -> Result<(), CUresult> {
             cold.slots.get_mut(slot as usize)
         }
     };
-    let allocation = allocation.filter(|a| a.id == found.allocation.id).ok_or(code::INVALID_VALUE)?;
+    let allocation =
+        allocation.filter(|a| a.id == found.allocation.id).ok_or(code::INVALID_VALUE)?;
     allocation.pins = allocation.pins.checked_add_signed(by).ok_or(code::INVALID_VALUE)?;
     block.refresh_pins(&cold);
     Ok(())

@@ -138,6 +138,7 @@ pub struct Engine {
 static ENGINE: OnceLock<Result<Engine, &'static str>> = OnceLock::new();
 static LATCHED: AtomicBool = AtomicBool::new(false);
 static USER_OFF: AtomicBool = AtomicBool::new(false);
+static FROZEN: AtomicBool = AtomicBool::new(false);
 
 /// Blocks whose bytes are away from the device.
 pub static EVICTED: AtomicU64 = AtomicU64::new(0);
@@ -200,7 +201,17 @@ pub fn armed() -> bool {
     !LATCHED.load(Ordering::SeqCst)
         && HOLDS.load(Ordering::SeqCst) == 0
         && !USER_OFF.load(Ordering::SeqCst)
-        && !crate::intercept::lifecycle::frozen()
+        && !frozen()
+}
+
+/// True after a panic in a hook or a fork: nothing new is managed and nothing is evicted.
+pub fn frozen() -> bool {
+    FROZEN.load(Ordering::SeqCst)
+}
+
+/// Stops managing anything new; says whether this call was the first.
+pub fn freeze() -> bool {
+    !FROZEN.swap(true, Ordering::SeqCst)
 }
 
 /// True when an entry point we cannot follow has been called.

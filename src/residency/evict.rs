@@ -8,11 +8,11 @@
 use super::block::{BLOCKS, Blob, Block, Extent, Kind};
 use super::engine::{self, Device, EVICTED};
 use super::memory::{runs, unmap_extents};
-use super::state::{Event, State, Word};
-use super::ticket::{self, STAGING, Ticket, Work};
 use super::quiet::Quiet;
 use super::scan::Targets;
-use super::{fence, scan};
+use super::state::{Event, State, Word};
+use super::ticket::{self, STAGING, Ticket, Work};
+use super::{fence, gauges, scan};
 use crate::codec::{PAGE, Page};
 use crate::config::{self, Safety, Verify};
 use crate::driver::{CUresult, code};
@@ -66,6 +66,7 @@ pub fn evict_some(
         release_blob(victim.blob.take(), ticket::work(ticket));
         let _ = victim.block.word.apply_in(victim.word, Event::CancelEvict);
     }
+    gauges::publish_host(&ticket::work(ticket).arena);
     if bytes > 0 {
         let page = stats::page();
         page.eviction_ns.add(started.elapsed().as_nanos() as u64);

@@ -53,7 +53,7 @@ pub fn record_all() -> Result<Fence, CUresult> {
                 // eviction off, and fences are only recorded while it is on or capture-free).
                 return done(unsafe { (api.cuCtxRecordEvent)(context.handle as Handle, event) });
             }
-            if streams::per_thread_in_use() {
+            if streams::per_thread_in_use() || streams::overflowed() {
                 return Err(code::NOT_SUPPORTED);
             }
             let mine = streams::live().into_iter().filter(|s| s.ctx == context.handle);

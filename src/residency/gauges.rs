@@ -3,9 +3,13 @@
 use super::block::{BLOCKS, Kind};
 use super::engine::{self, Device};
 use super::state::State;
-use super::{control, memory};
+use super::{control, memory, section};
 use crate::stats;
+use crate::tier::Arena;
 use std::sync::atomic::Ordering;
+
+/// Index of the program's own pins among the page's reasons.
+const USER: usize = 0;
 
 /// Bytes by place, for one device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,19 +57,27 @@ pub fn places(device: &Device) -> Places {
     out
 }
 
+/// What the host tier holds.
+pub fn publish_host(arena: &Arena) {
+    let page = stats::page();
+    page.host_bytes.set(arena.bytes());
+    page.host_used.set(arena.used());
+}
+
 /// Brings the page up to date.
 pub fn publish() {
     let page = stats::page();
-    for device in engine::devices() {
+    page.launches.set(section::launches());
+    page.reasons[USER].set("program");
+    for (device, out) in engine::devices().iter().zip(&page.devices) {
         let places = places(device);
-        let Some(out) = page.device(usize::from(device.ordinal)) else { continue };
         out.card.set(device.card);
         out.limit.set(device.limit);
         out.charged.set(device.charged.load(Ordering::Relaxed));
         out.peak.set(device.peak.load(Ordering::Relaxed));
         out.resident.set(places.resident);
         out.slabs.set(places.slabs);
-        out.pinned.set(places.pinned);
+        out.pinned[USER].set(places.pinned);
         out.spilled.set(places.spilled);
         out.limbo.set(places.limbo);
         out.pooled.set(memory::pooled(device));

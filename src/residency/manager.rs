@@ -7,7 +7,7 @@
 use super::memory::PATIENCE;
 use super::{control, engine, evict, gauges, memory, quiet, ticket};
 use crate::config::{self, Mode};
-use crate::stats;
+use crate::stats::{self, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -52,8 +52,10 @@ fn run() {
 fn tick() {
     let page = stats::page();
     if let Some(order) = page.control_request() {
-        let result = control::set_off(order.off);
-        page.control_ack(order, result.is_ok());
+        let off = order.command == Command::Off;
+        let done = control::set_off(off).is_ok();
+        page.user_off.set(u64::from(off));
+        page.control_ack(order.number, done);
     }
     if config::get().mode == Mode::Active && engine::armed() {
         keep_free();

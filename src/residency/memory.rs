@@ -334,7 +334,8 @@ pub fn retire(device: &'static Device, ticket: &mut Ticket) -> bool {
 
 /// Physical bytes of a block.
 pub fn mapped_bytes(device: &Device, block: &Block) -> u64 {
-    let granules: u64 = block.cold.lock().extents.iter().map(|e| u64::from(e.handle.granules)).sum();
+    let granules: u64 =
+        block.cold.lock().extents.iter().map(|e| u64::from(e.handle.granules)).sum();
     granules * device.sizes.granule
 }
 

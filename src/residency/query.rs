@@ -2,8 +2,8 @@
 
 use super::block::{Allocation, BLOCKS, Block, Cold, Kind};
 use super::engine::Device;
-use super::state::State;
 use super::memory;
+use super::state::State;
 use crate::driver::CUdeviceptr;
 use crate::heap::MAP;
 use std::sync::atomic::Ordering;

@@ -43,6 +43,7 @@ fn settle() {
             block.uses.store(0, Ordering::Release);
         }
     }
+    crate::registry::streams::settled();
     for device in engine::devices() {
         slab::fenced(device);
         shared::fenced(device);

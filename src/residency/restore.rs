@@ -10,7 +10,7 @@ use super::evict::release_blob;
 use super::memory::{acquire, map_run, unmap_extents};
 use super::state::{Event, State};
 use super::ticket::{self, Ticket, Work};
-use super::{fence, scan};
+use super::{fence, gauges, scan};
 use crate::codec::PAGE;
 use crate::driver::{CUresult, code};
 use crate::heap::MAP;
@@ -93,6 +93,7 @@ fn restore_one(id: u32, ticket: &mut Ticket) -> Result<Vec<u64>, CUresult> {
     block.last_use.store(super::now(), Ordering::Relaxed);
     let outgoing = blob.outgoing.clone();
     release_blob(Some(blob), ticket::work(ticket));
+    gauges::publish_host(&ticket::work(ticket).arena);
     EVICTED.fetch_sub(1, Ordering::SeqCst);
     let _ = block.word.apply(Event::FinishRestore);
     let page = stats::page();
@@ -152,12 +153,7 @@ enum Fill {
     Driver(CUresult),
 }
 
-fn fill(
-    device: &engine::Device,
-    block: &Block,
-    blob: &Blob,
-    work: &mut Work,
-) -> Result<(), Fill> {
+fn fill(device: &engine::Device, block: &Block, blob: &Blob, work: &mut Work) -> Result<(), Fill> {
     let ctx = fence::context_on(device.ordinal).ok_or(Fill::Driver(code::INVALID_CONTEXT))?;
     let Work { arena, staging } = work;
     let mut pages = blob.pages.iter().enumerate();

@@ -41,11 +41,6 @@ impl Targets {
         Targets { view: MAP.view(), host: host::bounds() }
     }
 
-    /// The heap alone.
-    pub fn heap(view: View) -> Targets {
-        Targets { view, host: (0, 0) }
-    }
-
     #[inline]
     fn near(&self, word: u64) -> bool {
         (word.wrapping_sub(self.view.base()) < self.view.span())
@@ -123,9 +118,7 @@ pub fn context_going(ctx: usize) {
     if let Some(stream) = stream {
         context_gone(ctx);
         // SAFETY: our own stream; nothing of ours is queued on it outside a ticket.
-        let _ = fence::in_context(ctx, |api| unsafe {
-            (api.cuStreamDestroy_v2)(stream as Handle)
-        });
+        let _ = fence::in_context(ctx, |api| unsafe { (api.cuStreamDestroy_v2)(stream as Handle) });
     }
 }
 

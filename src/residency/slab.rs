@@ -93,13 +93,7 @@ pub fn take(cold: &mut Cold, offset: u64) -> Option<Allocation> {
 }
 
 /// Returns a slot to its slab; an empty slab goes when it is not the last of its class.
-pub fn release(
-    device: &'static Device,
-    id: u32,
-    block: &'static Block,
-    offset: u64,
-    uses: u64,
-) {
+pub fn release(device: &'static Device, id: u32, block: &'static Block, offset: u64, uses: u64) {
     let mut heap = device.heap.lock();
     let mut cold = block.cold.lock();
     let class = cold.slot_bytes;

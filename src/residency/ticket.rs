@@ -45,6 +45,7 @@ pub fn try_take() -> Option<Ticket> {
 pub fn work(ticket: &mut Ticket) -> &mut Work {
     ticket.get_or_insert_with(|| {
         let limit = config::get().host_limit_bytes();
+        crate::stats::page().host_limit.set(limit);
         let piece = (limit / 8).clamp(1 << 20, 64 << 20) as usize;
         Work { arena: Arena::new(limit, piece), staging: vec![0; STAGING] }
     })
