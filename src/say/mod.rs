@@ -50,8 +50,16 @@ fn usual() -> bool {
     config::get().verbose > 0 && host::local_rank().unwrap_or(0) == 0
 }
 
-/// Said when CUDA is up: what was wrong with the options, then the start line. `driver` is the
-/// version to show.
+/// The driver's version as people know it: `580`, or the CUDA version where that is not known.
+pub fn driver_shown(cuda_version: i32) -> String {
+    match std::fs::read_to_string("/sys/module/nvidia/version") {
+        Ok(text) => text.trim().split('.').next().unwrap_or_default().to_owned(),
+        Err(_) => format!("CUDA {}.{}", cuda_version / 1000, cuda_version % 1000 / 10),
+    }
+}
+
+/// Said when CUDA is up: what was wrong with the options, then the start line. `driver` comes from
+/// [`driver_shown`].
 pub fn started(cards: &[Card], driver: &str) {
     log::install();
     let loaded = config::loaded();

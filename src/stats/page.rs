@@ -181,6 +181,23 @@ page! {
     }
 }
 
+/// A counter's name and where it is on a page.
+pub type Named = (&'static str, fn(&Page) -> &Counter);
+
+macro_rules! counters {
+    ($($name:ident)*) => {
+        /// What only grows, by name, in the order in which it is shown.
+        pub const COUNTERS: &[Named] = &[$((stringify!($name), |page| &page.$name),)*];
+    };
+}
+
+counters! {
+    allocations frees launches oom_returned oom_avoided over_limit_launches pool_converted
+    evictions evicted_bytes eviction_ns restores restored_bytes bytes_verified verify_failures
+    poisoned scans scan_ns scan_bytes refused_scan_hit refused_fence_timeout
+    refused_no_host_memory refused_nothing_cold
+}
+
 impl Page {
     /// An operation waited for a restore.
     pub fn waited(&self, time: Duration) {
