@@ -128,6 +128,9 @@ pub struct Demo {
     /// Order of the work
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// Size of the program in units of 256 MiB
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub scale: f64,
     /// rescue or active
     #[arg(long, value_name = "MODE", default_value = "rescue")]
     pub mode: String,

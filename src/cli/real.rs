@@ -12,6 +12,7 @@ pub struct Real {
     api: Api,
     /// Where it was found.
     pub path: PathBuf,
+    simulated: bool,
 }
 
 /// What a driver says about a card.
@@ -52,7 +53,8 @@ pub fn find() -> Result<Real, String> {
     let path = image_of(init).or(named.map(PathBuf::from)).unwrap_or_default();
     // SAFETY: the names come from the driver's own library, where they are what they say.
     let api = unsafe { Api::load(|name| symbol(handle, name)) };
-    Ok(Real { api, path })
+    let simulated = !symbol(handle, c"simcuda_peak").is_null();
+    Ok(Real { api, path, simulated })
 }
 
 fn symbol(handle: *mut c_void, name: &CStr) -> *mut c_void {
@@ -84,6 +86,11 @@ pub fn image_of(address: *const c_void) -> Option<PathBuf> {
 }
 
 impl Real {
+    /// True for the simulated driver of this package.
+    pub fn simulated(&self) -> bool {
+        self.simulated
+    }
+
     /// CUDA version the driver speaks, as the driver writes it (13000).
     pub fn cuda_version(&self) -> i32 {
         let mut version = 0;
