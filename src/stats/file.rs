@@ -154,7 +154,7 @@ pub fn list() -> io::Result<Vec<View>> {
             continue;
         };
         match View::open(&path) {
-            Ok(view) if view.alive() => views.push(view),
+            Ok(view) if view.pid.get() == u64::from(pid) && view.alive() => views.push(view),
             // Half made, or of another version: only a dead process leaves a file to remove.
             Err(_) if start_time(pid).is_some() => {}
             _ => {

@@ -1,0 +1,37 @@
+//! The command line, to the letter where a user reads it. No GPU and no simulator is needed
+//! except where a module says so.
+
+mod docs;
+mod env;
+mod run;
+mod stat;
+
+use std::process::{Command, Output};
+
+/// The command in an environment without anything of ours, and without a driver.
+fn coldpress(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coldpress"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let ours = name.starts_with("COLDPRESS_") || name.ends_with("ALLOC_CONF");
+        if ours || name.starts_with("CUDA_MPS") || name.contains("XLA_") {
+            command.env_remove(&*name);
+        }
+    }
+    command.env_remove("LD_PRELOAD").env("COLDPRESS_REAL_LIBCUDA", "/nonexistent/libcuda.so.1");
+    command.args(args);
+    command
+}
+
+/// Runs a command to its end.
+fn output(command: &mut Command) -> Output {
+    command.output().expect("the command starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
