@@ -75,3 +75,21 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 fn half(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_and_libraries_are_told_apart() {
+        let this = Elf::open(&std::env::current_exe().expect("path")).expect("ELF");
+        assert!(this.is_dynamic());
+        assert_eq!(this.soname(), None);
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        let libc = maps.split_ascii_whitespace().find(|w| w.ends_with("/libc.so.6"));
+        let libc = Elf::open(Path::new(libc.expect("libc is mapped"))).expect("ELF");
+        assert_eq!(libc.soname().as_deref(), Some("libc.so.6"));
+        assert!(Elf::open(Path::new("/proc/self/maps")).is_none(), "text");
+        assert!(Elf::open(Path::new("/nonexistent")).is_none());
+    }
+}

@@ -58,10 +58,14 @@ pub fn driver_shown(cuda_version: i32) -> String {
     }
 }
 
-/// Said when CUDA is up: what was wrong with the options, then the start line. `driver` comes from
-/// [`driver_shown`].
-pub fn started(cards: &[Card], driver: &str) {
+/// Said when CUDA is up: what was wrong with the options, then the start line. What it introduces
+/// is written on the statistics page too.
+pub fn started(cards: &[Card], cuda_version: i32) {
     log::install();
+    let driver = driver_shown(cuda_version);
+    stats::page().introduce(cards.iter().map(|c| (c.name.as_str(), c.bytes)));
+    stats::page().cuda_version.set(u64::try_from(cuda_version).unwrap_or(0));
+    stats::page().driver.set(&driver);
     let loaded = config::loaded();
     if host::local_rank().unwrap_or(0) == 0 {
         loaded.warnings.iter().for_each(|warning| line(warning));
@@ -74,7 +78,7 @@ pub fn started(cards: &[Card], driver: &str) {
     if !usual() {
         return;
     }
-    let text = start_line(cards, driver, loaded);
+    let text = start_line(cards, &driver, loaded);
     write(format!("{text}\n").as_bytes());
     if loaded.config.verbose > 1 {
         for setting in &loaded.settings {

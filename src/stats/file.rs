@@ -9,12 +9,41 @@ use std::path::{Path, PathBuf};
 
 /// `$XDG_RUNTIME_DIR/coldpress`, or `/tmp/coldpress-<uid>` where there is none.
 pub fn folder() -> PathBuf {
-    // SAFETY: asks for a number; cannot fail.
-    let uid = unsafe { libc::geteuid() };
+    let uid = user();
     match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
         Some(dir) if owned(&dir, uid) => dir.join("coldpress"),
-        _ => PathBuf::from(format!("/tmp/coldpress-{uid}")),
+        _ => fallback(uid),
     }
+}
+
+/// Every folder this user's processes may have chosen: a job and a shell often differ in
+/// `XDG_RUNTIME_DIR`.
+fn folders() -> io::Result<Vec<PathBuf>> {
+    let uid = user();
+    let mut folders = vec![folder(), fallback(uid), format!("/run/user/{uid}/coldpress").into()];
+    folders.dedup();
+    let (mut found, mut refused) = (Vec::new(), None);
+    for folder in folders {
+        match check(&folder) {
+            Ok(()) => found.push(folder),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            // Somebody else's folder must not hide ours.
+            Err(e) => refused = Some(e),
+        }
+    }
+    match refused {
+        Some(e) if found.is_empty() => Err(e),
+        _ => Ok(found),
+    }
+}
+
+fn fallback(uid: u32) -> PathBuf {
+    PathBuf::from(format!("/tmp/coldpress-{uid}"))
+}
+
+fn user() -> u32 {
+    // SAFETY: asks for a number; cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 fn owned(dir: &Path, uid: u32) -> bool {
@@ -35,9 +64,7 @@ pub fn secured_folder() -> io::Result<PathBuf> {
 /// Refuses a folder that is a link, is another user's or is open to others.
 pub fn check(folder: &Path) -> io::Result<()> {
     let meta = fs::symlink_metadata(folder)?;
-    // SAFETY: asks for a number; cannot fail.
-    let uid = unsafe { libc::geteuid() };
-    if meta.is_dir() && meta.uid() == uid && meta.mode() & 0o077 == 0 {
+    if meta.is_dir() && meta.uid() == user() && meta.mode() & 0o077 == 0 {
         return Ok(());
     }
     let text = format!("{} is not a folder of ours alone (mode 0700)", folder.display());
@@ -142,39 +169,39 @@ impl Drop for View {
 
 /// The pages of all living processes of this user, by pid. Files of dead ones are removed.
 pub fn list() -> io::Result<Vec<View>> {
-    let folder = folder();
-    if let Err(e) = check(&folder) {
-        return if e.kind() == ErrorKind::NotFound { Ok(Vec::new()) } else { Err(e) };
-    }
     let mut views = Vec::new();
-    for entry in fs::read_dir(&folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-        let Some(pid) = name.strip_suffix(".stats").and_then(|p| p.parse::<u32>().ok()) else {
-            continue;
-        };
-        match View::open(&path) {
-            Ok(view) if view.pid.get() == u64::from(pid) && view.alive() => views.push(view),
-            // Half made, or of another version: only a dead process leaves a file to remove.
-            Err(_) if start_time(pid).is_some() => {}
-            _ => {
-                let _ = fs::remove_file(&path);
-            }
+    for folder in folders()? {
+        for entry in fs::read_dir(&folder)? {
+            views.extend(living(&entry?.path()));
         }
     }
     views.sort_by_key(|v| v.pid.get());
+    // Two names of one folder.
+    views.dedup_by_key(|v| v.pid.get());
     Ok(views)
+}
+
+/// The page in `path` if its process lives; else the file is removed.
+fn living(path: &Path) -> Option<View> {
+    let pid: u32 = path.file_name()?.to_str()?.strip_suffix(".stats")?.parse().ok()?;
+    match View::open(path) {
+        Ok(view) if view.pid.get() == u64::from(pid) && view.alive() => return Some(view),
+        // Half made, or of another version: only a dead process leaves a file to remove.
+        Err(_) if start_time(pid).is_some() => return None,
+        // Gone or not, the next reader will see.
+        _ => drop(fs::remove_file(path)),
+    }
+    None
 }
 
 /// The page of process `pid`, if it has one and lives.
 pub fn find(pid: u32) -> io::Result<Option<View>> {
-    let folder = folder();
-    if let Err(e) = check(&folder) {
-        return if e.kind() == ErrorKind::NotFound { Ok(None) } else { Err(e) };
+    for folder in folders()? {
+        match View::open(&path(&folder, pid)) {
+            Ok(view) if view.alive() => return Ok(Some(view)),
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
     }
-    match View::open(&path(&folder, pid)) {
-        Ok(view) => Ok(view.alive().then_some(view)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
+    Ok(None)
 }

@@ -214,6 +214,15 @@ impl Page {
         self.eviction_off.set(why);
     }
 
+    /// Writes down which cards there are, by name and size.
+    pub fn introduce<'a>(&self, cards: impl Iterator<Item = (&'a str, u64)>) {
+        for (device, (name, bytes)) in self.devices.iter().zip(cards) {
+            device.name.set(name);
+            device.card.set(bytes);
+            self.device_count.add(1);
+        }
+    }
+
     /// The devices in use.
     pub fn used_devices(&self) -> &[DevicePage] {
         &self.devices[..(self.device_count.get() as usize).min(DEVICES)]
@@ -264,6 +273,14 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cards_are_introduced() {
+        let page = Page::new();
+        page.introduce([("one", 1), ("two", 2)].into_iter().cycle().take(DEVICES + 3));
+        assert_eq!(page.used_devices().len(), DEVICES, "what does not fit is left out");
+        assert_eq!(page.devices[1].name.get().as_deref(), Some("two"));
+    }
 
     #[test]
     fn launches_have_a_cache_line() {
