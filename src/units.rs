@@ -192,4 +192,17 @@ mod tests {
         assert_eq!(parse_duration("soon"), None);
         assert_eq!(parse_duration("-1s"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".{0,20}") {
+            let _ = (Size::parse(&text), parse_duration(&text), parse_bool(&text));
+        }
+
+        #[test]
+        fn any_number_is_printed_near_its_value(bytes in 0u64..1 << 50) {
+            let read = parse_bytes(&Bytes(bytes).to_string()).expect("reads what it prints");
+            proptest::prop_assert!(read.abs_diff(bytes) as f64 <= bytes as f64 * 0.06);
+        }
+    }
 }

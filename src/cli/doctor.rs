@@ -1,7 +1,7 @@
 //! `coldpress doctor`: one line a check, with the next step where something is wrong.
 
 use super::real::{self, Real};
-use super::{Result, args, elf, locate, print, print_json, run};
+use super::{Result, args, elf, locate, preload, print, print_json};
 use coldpress::config::{self, host};
 use coldpress::say::{Card, driver_shown, machine};
 use coldpress::stats;
@@ -224,7 +224,7 @@ fn ask_probe(library: &Path) -> std::result::Result<String, String> {
     let command = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut child = Command::new(command)
         .args(["doctor", "--probe"])
-        .env("LD_PRELOAD", run::preload(library).map_err(|f| f.text)?)
+        .env("LD_PRELOAD", preload::first(library).map_err(|f| f.text)?)
         .env("COLDPRESS_VERBOSE", "0")
         .env_remove("COLDPRESS_DISABLE")
         .stdin(Stdio::null())

@@ -10,6 +10,7 @@ mod doctor;
 mod elf;
 mod env;
 mod locate;
+mod preload;
 mod real;
 mod run;
 mod stat;
@@ -44,7 +45,11 @@ type Result<T = ExitCode> = std::result::Result<T, Failure>;
 
 /// Runs the command of this process.
 pub fn main() -> ExitCode {
-    let result = match Args::parse().command {
+    let command = Args::parse().command;
+    if !matches!(&command, Command::Doctor(args) if args.probe) {
+        preload::leave();
+    }
+    let result = match command {
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Env(args) => env::env(&args),

@@ -30,6 +30,9 @@ pub struct Card {
 /// CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED
 const ATTRIBUTE_VMM: i32 = 102;
 
+/// A symbol only coldpress has.
+const OURS: &CStr = c"coldpress_version";
+
 /// Opens the driver that programs here would get; the error says why there is none.
 pub fn find() -> Result<Real, String> {
     let named = std::env::var_os("COLDPRESS_REAL_LIBCUDA").filter(|path| !path.is_empty());
@@ -42,8 +45,7 @@ pub fn find() -> Result<Real, String> {
     if handle.is_null() {
         return Err(loader_error());
     }
-    // A symbol only coldpress has.
-    if !symbol(handle, c"coldpress_version").is_null() {
+    if !symbol(handle, OURS).is_null() {
         return Err(format!("{} is coldpress itself", file.to_string_lossy()));
     }
     let init = symbol(handle, c"cuInit");
@@ -55,6 +57,18 @@ pub fn find() -> Result<Real, String> {
     let api = unsafe { Api::load(|name| symbol(handle, name)) };
     let simulated = !symbol(handle, c"simcuda_peak").is_null();
     Ok(Real { api, path, simulated })
+}
+
+/// The file of coldpress if it is loaded into this very process.
+pub fn loaded_coldpress() -> Option<PathBuf> {
+    let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
+    // SAFETY: a terminated string; nothing new is loaded.
+    let handle = unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), flags) };
+    if handle.is_null() {
+        return None;
+    }
+    let found = symbol(handle, OURS);
+    if found.is_null() { None } else { image_of(found) }
 }
 
 fn symbol(handle: *mut c_void, name: &CStr) -> *mut c_void {

@@ -1,10 +1,7 @@
 //! `coldpress run`: sets the environment and becomes the program.
 
-use super::{Failure, Result, args, elf, locate, real, say};
+use super::{Failure, Result, args, elf, locate, preload, real, say};
 use coldpress::config::{self, table::OPTIONS};
-use std::env;
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -21,7 +18,7 @@ pub fn run(args: args::Run) -> Result {
     }
     match real::find() {
         Ok(_) => {
-            command.env("LD_PRELOAD", preload(&locate::library()?)?);
+            command.env("LD_PRELOAD", preload::first(&locate::library()?)?);
             warn_if_ignored(Path::new(&name));
         }
         Err(why) => say(&format!("no CUDA driver, running without coldpress: {why}")),
@@ -48,25 +45,6 @@ fn options(args: &args::Run) -> Result<Vec<(String, String)>> {
             .map(|(option, setting)| (option.env.to_owned(), setting.value))
             .collect()),
     }
-}
-
-/// `LD_PRELOAD` with `library` first and whatever else was there after it.
-pub fn preload(library: &Path) -> Result<OsString> {
-    if library.as_os_str().as_bytes().iter().any(|b| matches!(b, b' ' | b':' | b'\t' | b'\n')) {
-        // The loader splits at these and has no way to quote them.
-        return Err(Failure::usage(format!(
-            "LD_PRELOAD cannot hold {:?}: move it to a path without spaces and colons",
-            library
-        )));
-    }
-    let mut value = library.as_os_str().to_owned();
-    let before = env::var_os("LD_PRELOAD").unwrap_or_default();
-    let others = before.as_bytes().split(|b| b" :\t\n".contains(b));
-    for other in others.filter(|o| !o.is_empty() && *o != library.as_os_str().as_bytes()) {
-        value.push(":");
-        value.push(OsStr::from_bytes(other));
-    }
-    Ok(value)
 }
 
 /// The loader drops `LD_PRELOAD` for some programs, without a word.

@@ -255,4 +255,13 @@ mod tests {
         assert!(load(&[("COLDPRESS_DISABLE", "0")]).config.disabled.is_none());
         assert!(load(&[("COLDPRESS_DISABLE", "")]).config.disabled.is_none());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(conf in ".{0,60}", name in "[A-Z_]{0,12}", value in ".{0,20}") {
+            let name = format!("COLDPRESS_{name}");
+            let loaded = load(&[("COLDPRESS_CONF", &conf), (&name, &value)]);
+            proptest::prop_assert_eq!(loaded.settings.len(), OPTIONS.len());
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line, to the letter where a user reads it. No GPU and no simulator is needed
 //! except where a module says so.
 
+mod broken_demo;
 mod docs;
 mod env;
 mod run;

@@ -71,6 +71,29 @@ fn json_is_versioned_and_complete() {
 }
 
 #[test]
+fn the_reference_describes_every_field() {
+    page();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/statistics.md");
+    let reference = std::fs::read_to_string(path).expect("the page");
+    let out = output(&mut coldpress(&["stat", &pid(), "--json"]));
+    let document: Value = serde_json::from_str(&stdout(&out)).expect("JSON");
+    let mut todo = vec![&document];
+    while let Some(value) = todo.pop() {
+        if let Some(fields) = value.as_object() {
+            for key in
+                fields.keys().filter(|k| !["schema", "version", "processes"].contains(&&***k))
+            {
+                let named = reference.contains(&format!("`{key}`"))
+                    || reference.contains(&format!("`{key}[]`"));
+                assert!(named, "{key} is not in {path}");
+            }
+            todo.extend(fields.values());
+        }
+        todo.extend(value.as_array().into_iter().flatten());
+    }
+}
+
+#[test]
 fn text_for_people() {
     page();
     let out = output(&mut coldpress(&["stat", &pid()]));
