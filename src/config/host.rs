@@ -41,7 +41,9 @@ fn available(root: &Path) -> Option<u64> {
 /// The files of one control group.
 struct Group {
     folder: PathBuf,
-    limit: &'static str,
+    /// Files with a limit; the smallest counts. Past `memory.high` the kernel only slows us down,
+    /// but slowing a training job to a crawl is no way to save it.
+    limits: &'static [&'static str],
     usage: &'static str,
     /// The line of `memory.stat` with page cache that the kernel drops before it says no.
     cache: &'static str,
@@ -51,7 +53,7 @@ impl Group {
     fn headroom(&self) -> Option<u64> {
         let number = |name| read_number(&self.folder.join(name));
         // "max" is no number: no limit here.
-        let limit = number(self.limit)?;
+        let limit = self.limits.iter().copied().filter_map(number).min()?;
         let cache = fs::read_to_string(self.folder.join("memory.stat"))
             .ok()
             .and_then(|t| {
@@ -77,7 +79,7 @@ fn groups(root: &Path) -> Vec<Group> {
             climb(&root.join("sys/fs/cgroup"), path, |folder| {
                 groups.push(Group {
                     folder,
-                    limit: "memory.max",
+                    limits: &["memory.max", "memory.high"],
                     usage: "memory.current",
                     cache: "inactive_file ",
                 });
@@ -86,7 +88,7 @@ fn groups(root: &Path) -> Vec<Group> {
             climb(&root.join("sys/fs/cgroup/memory"), path, |folder| {
                 groups.push(Group {
                     folder,
-                    limit: "memory.limit_in_bytes",
+                    limits: &["memory.limit_in_bytes"],
                     usage: "memory.usage_in_bytes",
                     cache: "total_inactive_file ",
                 });
@@ -140,7 +142,8 @@ mod tests {
                 ("proc/self/cgroup", "0::/job/step\n"),
                 ("sys/fs/cgroup/job/step/memory.max", "max\n"),
                 ("sys/fs/cgroup/job/step/memory.current", "100\n"),
-                ("sys/fs/cgroup/job/memory.max", "104857600\n"),
+                ("sys/fs/cgroup/job/memory.max", "max\n"),
+                ("sys/fs/cgroup/job/memory.high", "104857600\n"),
                 ("sys/fs/cgroup/job/memory.current", "83886080\n"),
                 ("sys/fs/cgroup/job/memory.stat", "anon 1\ninactive_file 10485760\n"),
             ],

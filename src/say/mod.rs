@@ -67,12 +67,19 @@ pub fn started(cards: &[Card], cuda_version: i32) {
     stats::page().cuda_version.set(u64::try_from(cuda_version).unwrap_or(0));
     stats::page().driver.set(&driver);
     let loaded = config::loaded();
-    if host::local_rank().unwrap_or(0) == 0 {
-        loaded.warnings.iter().for_each(|warning| line(warning));
-    }
-    if let Some(why) = &loaded.config.disabled {
+    let off = loaded.config.disabled.as_deref();
+    if let Some(why) = off {
         stats::page().set_passthrough(why);
-        once("passthrough", &format!("off: {why}"));
+    }
+    if host::local_rank().unwrap_or(0) == 0 {
+        // What COLDPRESS_STRICT stumbled over is said with it.
+        let wrong = loaded.warnings.iter().filter(|w| !off.is_some_and(|o| o.ends_with(*w)));
+        wrong.for_each(|warning| line(warning));
+    }
+    if let Some(why) = off {
+        if usual() || !loaded.warnings.is_empty() {
+            once("passthrough", &format!("off: {why}"));
+        }
         return;
     }
     if !usual() {

@@ -89,7 +89,7 @@ impl Child {
         };
         let number = |name: &str| document.get(name).and_then(Value::as_u64);
         finished.footprint = number("footprint_bytes");
-        finished.driver_peak = number("simulator_peak_bytes").or_else(|| self.reported_peak());
+        finished.driver_peak = number("simulator_peak_bytes").max(self.reported_peak());
         Ok(finished)
     }
 
