@@ -1,0 +1,89 @@
+//! Makes the library look like the driver: its SONAME, a stub for every entry point that the
+//! sources do not implement, the version table of the resolver, and the fault trampoline.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+fn main() {
+    let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libcuda.so.1");
+    // Its own look-ups must never find another library's functions of the same name.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-Bsymbolic");
+    println!("cargo:rerun-if-changed=src");
+    println!("cargo:rerun-if-changed=../../../src/driver/surface.txt");
+    cc::Build::new().file("src/guard.c").flag("-fexceptions").compile("simguard");
+
+    let surface = fs::read_to_string("../../../src/driver/surface.txt").expect("surface.txt");
+    let implemented = implemented(Path::new("src/api"));
+    let mut stubs = String::new();
+    let mut table = String::from("pub static TABLE: &[Name] = &[\n");
+    for line in surface.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
+        let mut fields = line.split_whitespace();
+        let (Some(name), Some(versions), Some(per_thread)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            panic!("surface.txt: {line}");
+        };
+        let versions: Vec<u32> = numbers(versions);
+        let symbol = |i: usize| if i == 0 { name.to_owned() } else { format!("{name}_v{}", i + 1) };
+        let mut symbols: Vec<String> = (0..versions.len()).map(symbol).collect();
+        let _ = write!(table, "    Name {{ base: \"{name}\", plain: &[");
+        for (version, symbol) in versions.iter().zip(&symbols) {
+            let _ = write!(table, "({version}, \"{symbol}\"), ");
+        }
+        let _ = write!(table, "], per_thread: &[");
+        if let Some((suffix, at)) = per_thread.split_once(':') {
+            // They map to the newest plain symbol that existed then, which is the newest.
+            let newest = symbols.last().cloned().unwrap_or_default();
+            for version in numbers(at) {
+                let twin = per_thread_symbol(&symbols, &versions, version, suffix, &newest);
+                let _ = write!(table, "({version}, \"{twin}\"), ");
+                symbols.push(twin);
+            }
+        }
+        table.push_str("] },\n");
+        for symbol in symbols.iter().filter(|s| !implemented.contains(*s)) {
+            let _ = writeln!(
+                stubs,
+                "crate::entry::api! {{ fn {symbol}() {{ Err(code::NOT_SUPPORTED) }} }}"
+            );
+        }
+    }
+    table.push_str("];\n");
+    fs::write(Path::new(&out).join("stubs.rs"), stubs).expect("OUT_DIR is writable");
+    fs::write(Path::new(&out).join("table.rs"), table).expect("OUT_DIR is writable");
+}
+
+/// The newest plain symbol not above `version`, with the suffix; several per-thread versions of
+/// one name belong to several plain ones.
+fn per_thread_symbol(
+    symbols: &[String],
+    versions: &[u32],
+    version: u32,
+    suffix: &str,
+    newest: &str,
+) -> String {
+    let plain = versions.iter().zip(symbols).rev().find(|(v, _)| **v <= version);
+    format!("{}_{suffix}", plain.map_or(newest, |(_, s)| s.as_str()))
+}
+
+fn numbers(list: &str) -> Vec<u32> {
+    list.split(',').map(|n| n.parse().expect("a version")).collect()
+}
+
+/// Names defined through `api!`: what stands between `fn` and `(` in `src/api`.
+fn implemented(dir: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in fs::read_dir(dir).expect("src/api") {
+        let text = fs::read_to_string(file.expect("a file").path()).expect("readable");
+        for line in text.lines().map(str::trim).filter_map(|l| l.strip_prefix("fn cu")) {
+            let head = line.split('(').next().unwrap_or_default();
+            for name in format!("cu{head}").split('|') {
+                names.insert(name.trim().to_owned());
+            }
+        }
+    }
+    names
+}

@@ -1,0 +1,149 @@
+//! Questions about addresses.
+
+use super::out;
+use crate::abi::{CUdeviceptr, code};
+use crate::entry::api;
+use crate::memory::{self, Kind};
+use crate::space::SPACE;
+use crate::{context, sim};
+use std::ffi::c_void;
+
+/// What is known about an address.
+struct About {
+    base: u64,
+    bytes: u64,
+    ctx: u64,
+    device: i32,
+    id: u64,
+    host: bool,
+    managed: bool,
+    pool: u64,
+    vmm: bool,
+    mapped: bool,
+}
+
+fn about(at: u64) -> Option<About> {
+    if let Some(a) = memory::containing(at) {
+        let pool = if let Kind::Pool(p) = a.kind { p as u64 } else { 0 };
+        return Some(About {
+            base: a.base,
+            bytes: a.bytes,
+            ctx: a.ctx as u64,
+            device: a.device as i32,
+            id: a.id,
+            host: false,
+            managed: a.kind == Kind::Managed,
+            pool,
+            vmm: false,
+            mapped: true,
+        });
+    }
+    if let Some((start, host)) = memory::host_containing(at as usize) {
+        return Some(About {
+            base: start as u64,
+            bytes: host.bytes as u64,
+            ctx: context::current_handle() as u64,
+            device: 0,
+            id: start as u64,
+            host: true,
+            managed: false,
+            pool: 0,
+            vmm: false,
+            mapped: true,
+        });
+    }
+    let space = SPACE.lock();
+    if let Some((start, mapping)) = space.mapping(at) {
+        return Some(About {
+            base: start,
+            bytes: mapping.bytes,
+            ctx: 0,
+            device: mapping.physical.card as i32,
+            id: start,
+            host: false,
+            managed: false,
+            pool: 0,
+            vmm: true,
+            mapped: true,
+        });
+    }
+    let (base, bytes, internal) = space.reservation(at)?;
+    (!internal).then_some(About {
+        base,
+        bytes,
+        ctx: 0,
+        device: 0,
+        id: 0,
+        host: false,
+        managed: false,
+        pool: 0,
+        vmm: true,
+        mapped: false,
+    })
+}
+
+fn attribute(to: *mut c_void, which: i32, at: u64) -> Result<(), u32> {
+    let known = about(at).ok_or(code::INVALID_VALUE)?;
+    match which {
+        1 if known.vmm => Err(code::INVALID_VALUE),
+        1 => out(to.cast(), known.ctx),
+        2 if !known.mapped => Err(code::INVALID_VALUE),
+        2 => out(to.cast(), if known.host { 1u32 } else { 2 }),
+        3 if known.mapped => out(to.cast(), at),
+        4 if known.host || known.managed => out(to.cast(), at),
+        6 => out(to.cast(), 0u8),
+        7 => out(to.cast(), known.id),
+        8 => out(to.cast(), u8::from(known.managed)),
+        9 => out(to.cast(), known.device),
+        10 => {
+            out(to.cast(), u8::from(!known.host && !known.vmm && known.pool == 0 && !known.managed))
+        }
+        11 => out(to.cast(), known.base),
+        12 => out(to.cast(), known.bytes as usize),
+        13 => out(to.cast(), u8::from(known.mapped)),
+        14 => out(to.cast(), 0u32),
+        15 => out(to.cast(), 0u8),
+        16 => out(to.cast(), 3u32),
+        17 => out(to.cast(), known.pool),
+        _ => Err(code::INVALID_VALUE),
+    }
+}
+
+api! {
+    fn cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, ptr: CUdeviceptr) {
+        context::current()?;
+        let known = about(ptr).filter(|k| !k.host && k.mapped).ok_or(code::NOT_FOUND)?;
+        if !base.is_null() {
+            out(base, known.base)?;
+        }
+        if bytes.is_null() { Ok(()) } else { out(bytes, known.bytes as usize) }
+    }
+
+    fn cuPointerGetAttribute(to: *mut c_void, which: i32, ptr: CUdeviceptr) {
+        sim::ready()?;
+        attribute(to, which, ptr)
+    }
+
+    fn cuPointerGetAttributes(n: u32, which: *mut i32, to: *mut *mut c_void, ptr: CUdeviceptr) {
+        sim::ready()?;
+        for i in 0..n as usize {
+            // SAFETY: the program says that `n` entries are in both lists.
+            let (which, to) = unsafe { (*which.add(i), *to.add(i)) };
+            if attribute(to, which, ptr).is_err() {
+                // What is not known is null or zero here, not an error.
+                match which {
+                    2 | 9 | 14 | 16 => out(to.cast(), 0u32)?,
+                    6 | 8 | 10 | 13 | 15 => out(to.cast(), 0u8)?,
+                    _ => out(to.cast(), 0u64)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn cuPointerSetAttribute(_value: *const c_void, which: i32, ptr: CUdeviceptr) {
+        sim::ready()?;
+        about(ptr).ok_or(code::INVALID_VALUE)?;
+        if which == 6 { Ok(()) } else { Err(code::INVALID_VALUE) }
+    }
+}

@@ -1,0 +1,167 @@
+//! Virtual memory management.
+
+use super::{device, out};
+use crate::abi::{AccessDesc, AllocationProp, CUdeviceptr, Location, ON_DEVICE, code};
+use crate::entry::api;
+use crate::space::{Physical, SPACE};
+use crate::{settings, sim};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Handles by number, with how often they are held.
+static HANDLES: Mutex<Option<HashMap<u64, (Arc<Physical>, u32)>>> = Mutex::new(None);
+static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0x4_0000);
+
+/// The devices of all live handles.
+pub fn live_handles() -> Vec<usize> {
+    HANDLES.lock().iter().flat_map(HashMap::values).map(|(p, _)| p.card).collect()
+}
+
+fn physical(handle: u64) -> Result<Arc<Physical>, u32> {
+    let handles = HANDLES.lock();
+    let found = handles.as_ref().and_then(|h| h.get(&handle)).map(|(p, _)| p.clone());
+    found.ok_or(code::INVALID_VALUE)
+}
+
+fn whole(bytes: u64) -> bool {
+    bytes > 0 && bytes % settings::get().granularity == 0
+}
+
+fn properties(prop: *const AllocationProp) -> Result<usize, u32> {
+    // SAFETY: the program passes a structure or null.
+    let prop = unsafe { prop.as_ref() }.ok_or(code::INVALID_VALUE)?;
+    if prop.kind != 1 || prop.location.kind != ON_DEVICE {
+        return Err(code::INVALID_VALUE);
+    }
+    device(prop.location.id)
+}
+
+api! {
+    fn cuMemGetAllocationGranularity(bytes: *mut usize, prop: *const AllocationProp, _option: u32) {
+        properties(prop)?;
+        out(bytes, settings::get().granularity as usize)
+    }
+
+    fn cuMemAddressReserve(ptr: *mut CUdeviceptr, bytes: usize, align: usize, hint: CUdeviceptr, flags: u64) {
+        sim::ready()?;
+        let align_ok = align == 0 || align.is_power_of_two();
+        if ptr.is_null() || flags != 0 || !whole(bytes as u64) || !align_ok {
+            return Err(code::INVALID_VALUE);
+        }
+        let align = (align as u64).max(settings::get().granularity);
+        let at = SPACE.lock().reserve(bytes as u64, align, hint, false)?;
+        out(ptr, at)
+    }
+
+    fn cuMemAddressFree(ptr: CUdeviceptr, bytes: usize) {
+        sim::ready()?;
+        SPACE.lock().unreserve(ptr, bytes as u64, false)
+    }
+
+    fn cuMemCreate(handle: *mut u64, bytes: usize, prop: *const AllocationProp, flags: u64) {
+        sim::ready()?;
+        let card = properties(prop)?;
+        if handle.is_null() || flags != 0 || !whole(bytes as u64) {
+            return Err(code::INVALID_VALUE);
+        }
+        let physical = Physical::new(card, bytes as u64)?;
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        HANDLES.lock().get_or_insert_default().insert(number, (physical, 1));
+        out(handle, number)
+    }
+
+    fn cuMemRelease(handle: u64) {
+        sim::ready()?;
+        let mut handles = HANDLES.lock();
+        let all = handles.get_or_insert_default();
+        let held = all.get_mut(&handle).ok_or(code::INVALID_VALUE)?;
+        held.1 -= 1;
+        if held.1 == 0 {
+            all.remove(&handle);
+        }
+        Ok(())
+    }
+
+    fn cuMemMap(ptr: CUdeviceptr, bytes: usize, offset: usize, handle: u64, flags: u64) {
+        sim::ready()?;
+        if offset != 0 || flags != 0 || ptr % settings::get().granularity != 0 {
+            return Err(code::INVALID_VALUE);
+        }
+        SPACE.lock().map(ptr, bytes as u64, physical(handle)?)
+    }
+
+    fn cuMemUnmap(ptr: CUdeviceptr, bytes: usize) {
+        sim::ready()?;
+        let mut space = SPACE.lock();
+        match space.reservation(ptr) {
+            Some((_, _, false)) => space.unmap(ptr, bytes as u64),
+            _ => Err(code::INVALID_VALUE),
+        }
+    }
+
+    fn cuMemSetAccess(ptr: CUdeviceptr, bytes: usize, descs: *const AccessDesc, count: usize) {
+        sim::ready()?;
+        if descs.is_null() || count == 0 {
+            return Err(code::INVALID_VALUE);
+        }
+        // SAFETY: the program says that `count` entries are there.
+        let descs = unsafe { std::slice::from_raw_parts(descs, count) };
+        let (mut allow, mut forbid) = (0, 0);
+        for desc in descs {
+            if desc.location.kind != ON_DEVICE {
+                return Err(code::INVALID_VALUE);
+            }
+            let bit = 1 << device(desc.location.id)?;
+            match desc.flags {
+                0 => forbid |= bit,
+                1 | 3 => allow |= bit,
+                _ => return Err(code::INVALID_VALUE),
+            }
+        }
+        SPACE.lock().set_access(ptr, bytes as u64, allow, forbid)
+    }
+
+    fn cuMemGetAccess(flags: *mut u64, location: *const Location, ptr: CUdeviceptr) {
+        sim::ready()?;
+        // SAFETY: the program passes a structure or null.
+        let location = unsafe { location.as_ref() }.ok_or(code::INVALID_VALUE)?;
+        let bit = 1 << device(location.id)?;
+        let space = SPACE.lock();
+        let (_, mapping) = space.mapping(ptr).ok_or(code::INVALID_VALUE)?;
+        out(flags, if mapping.access & bit != 0 { 3 } else { 0 })
+    }
+
+    fn cuMemGetAllocationPropertiesFromHandle(prop: *mut AllocationProp, handle: u64) {
+        sim::ready()?;
+        let physical = physical(handle)?;
+        out(prop, AllocationProp {
+            kind: 1,
+            handle_types: 0,
+            location: Location { kind: ON_DEVICE, id: physical.card as i32 },
+            win32: std::ptr::null_mut(),
+            flags: [0; 8],
+        })
+    }
+
+    fn cuMemRetainAllocationHandle(handle: *mut u64, ptr: *mut std::ffi::c_void) {
+        sim::ready()?;
+        let found = {
+            let space = SPACE.lock();
+            match space.reservation(ptr as u64) {
+                Some((_, _, false)) => space.mapping(ptr as u64).map(|(_, m)| m.physical.clone()),
+                _ => None,
+            }
+        };
+        let physical = found.ok_or(code::INVALID_VALUE)?;
+        let mut handles = HANDLES.lock();
+        let all = handles.get_or_insert_default();
+        if let Some((&number, held)) = all.iter_mut().find(|(_, (p, _))| Arc::ptr_eq(p, &physical)) {
+            held.1 += 1;
+            return out(handle, number);
+        }
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        all.insert(number, (physical, 1));
+        out(handle, number)
+    }
+}

@@ -1,0 +1,308 @@
+//! Kernel images: shared objects with a note that names every kernel and its parameters.
+//!
+//! The note stands in the section `.note.coldpress.kernels`, name "coldpress", type 1; payload:
+//! u32 count, then per kernel u32 length, name, u32 parameters, then (u32 offset, u32 size) each.
+//! No note, no load.
+
+use crate::abi::{Handle, Outcome, code};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+/// One kernel of an image.
+#[derive(Debug)]
+pub struct KernelInfo {
+    pub name: CString,
+    pub params: Vec<(u32, u32)>,
+    pub entry: usize,
+}
+
+/// A loaded image.
+#[derive(Debug)]
+pub struct Image {
+    dl: usize,
+    pub kernels: Vec<KernelInfo>,
+    /// Exported data symbols: name, address, bytes.
+    globals: Vec<(String, u64, u64)>,
+    /// Context it was loaded in; 0 for libraries.
+    pub ctx: usize,
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // SAFETY: opened in `load`; the last reference to anything in it is going.
+        unsafe { libc::dlclose(self.dl as *mut c_void) };
+    }
+}
+
+/// Loads an image from memory. Its length is found in its headers, as the driver has to.
+///
+/// # Safety
+/// `data` points to a whole image.
+pub unsafe fn load(data: *const u8, ctx: usize) -> Outcome<Arc<Image>> {
+    if data.is_null() {
+        return Err(code::INVALID_VALUE);
+    }
+    // SAFETY: the caller vouches for a whole image; reads stay inside what its headers describe.
+    let bytes = unsafe {
+        if std::slice::from_raw_parts(data, 4) != b"\x7fELF" {
+            return Err(code::INVALID_IMAGE);
+        }
+        let header = std::slice::from_raw_parts(data, 64);
+        let sections = word(header, 40)? + half(header, 58)? * half(header, 60)?;
+        std::slice::from_raw_parts(data, sections as usize)
+    };
+    let note = section(bytes, ".note.coldpress.kernels")?;
+    let kernels = parse_note(&note.bytes)?;
+    let dl = open(bytes)?;
+    let mut image = Image { dl, kernels, globals: Vec::new(), ctx };
+    for kernel in &mut image.kernels {
+        // SAFETY: a live library handle and a C string.
+        kernel.entry = unsafe { libc::dlsym(dl as *mut c_void, kernel.name.as_ptr()) } as usize;
+        if kernel.entry == 0 {
+            return Err(code::INVALID_IMAGE);
+        }
+    }
+    for (name, size) in data_symbols(bytes)? {
+        let Ok(c_name) = CString::new(name.clone()) else { continue };
+        // SAFETY: as above.
+        let at = unsafe { libc::dlsym(dl as *mut c_void, c_name.as_ptr()) } as u64;
+        if at != 0 {
+            image.globals.push((name, at, size));
+        }
+    }
+    Ok(Arc::new(image))
+}
+
+fn open(bytes: &[u8]) -> Outcome<usize> {
+    // SAFETY: a new anonymous file is written and opened through its own name; the loader maps
+    // it, so it can be closed afterwards. Every load is a library of its own (another inode).
+    unsafe {
+        let fd = libc::memfd_create(c"simcuda-image".as_ptr(), libc::MFD_CLOEXEC);
+        if fd < 0 {
+            return Err(code::OUT_OF_MEMORY);
+        }
+        let mut at = 0;
+        while at < bytes.len() {
+            let n = libc::write(fd, bytes[at..].as_ptr().cast(), bytes.len() - at);
+            if n <= 0 {
+                libc::close(fd);
+                return Err(code::OUT_OF_MEMORY);
+            }
+            at += n as usize;
+        }
+        let path = CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+        let dl = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        libc::close(fd);
+        if dl.is_null() { Err(code::INVALID_IMAGE) } else { Ok(dl as usize) }
+    }
+}
+
+fn half(bytes: &[u8], at: usize) -> Outcome<u64> {
+    let raw = bytes.get(at..at + 2).and_then(|b| b.try_into().ok());
+    raw.map(|b| u64::from(u16::from_le_bytes(b))).ok_or(code::INVALID_IMAGE)
+}
+
+fn int(bytes: &[u8], at: usize) -> Outcome<u32> {
+    let raw = bytes.get(at..at + 4).and_then(|b| b.try_into().ok());
+    raw.map(u32::from_le_bytes).ok_or(code::INVALID_IMAGE)
+}
+
+fn word(bytes: &[u8], at: usize) -> Outcome<u64> {
+    let raw = bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
+    raw.map(u64::from_le_bytes).ok_or(code::INVALID_IMAGE)
+}
+
+struct Section {
+    bytes: Vec<u8>,
+    link: u64,
+}
+
+fn section_at(elf: &[u8], i: u64) -> Outcome<(u32, u32, Section)> {
+    let at = (word(elf, 40)? + i * half(elf, 58)?) as usize;
+    let (name, kind) = (int(elf, at)?, int(elf, at + 4)?);
+    let (offset, size) = (word(elf, at + 24)? as usize, word(elf, at + 32)? as usize);
+    const NOBITS: u32 = 8;
+    let bytes = if kind == NOBITS {
+        Vec::new()
+    } else {
+        let end = offset.checked_add(size).ok_or(code::INVALID_IMAGE)?;
+        elf.get(offset..end).ok_or(code::INVALID_IMAGE)?.to_vec()
+    };
+    Ok((name, kind, Section { bytes, link: u64::from(int(elf, at + 40)?) }))
+}
+
+fn section(elf: &[u8], wanted: &str) -> Outcome<Section> {
+    let names = section_at(elf, half(elf, 62)?)?.2.bytes;
+    for i in 0..half(elf, 60)? {
+        let (name, _, section) = section_at(elf, i)?;
+        if text(&names, name as usize) == wanted {
+            return Ok(section);
+        }
+    }
+    Err(code::INVALID_IMAGE)
+}
+
+fn text(table: &[u8], at: usize) -> String {
+    let rest = table.get(at..).unwrap_or_default();
+    let end = rest.iter().position(|&b| b == 0).unwrap_or(rest.len());
+    String::from_utf8_lossy(&rest[..end]).into_owned()
+}
+
+fn data_symbols(elf: &[u8]) -> Outcome<Vec<(String, u64)>> {
+    const DYNSYM: u32 = 11;
+    const OBJECT: u8 = 1;
+    let mut out = Vec::new();
+    for i in 0..half(elf, 60)? {
+        let (_, kind, symbols) = section_at(elf, i)?;
+        if kind != DYNSYM {
+            continue;
+        }
+        let names = section_at(elf, symbols.link)?.2.bytes;
+        for symbol in symbols.bytes.chunks_exact(24) {
+            if symbol[4] & 15 == OBJECT && half(symbol, 6)? != 0 {
+                out.push((text(&names, int(symbol, 0)? as usize), word(symbol, 16)?));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn parse_note(note: &[u8]) -> Outcome<Vec<KernelInfo>> {
+    let (name_len, len, kind) = (int(note, 0)?, int(note, 4)?, int(note, 8)?);
+    let start = 12 + (name_len as usize).next_multiple_of(4);
+    let name = note.get(12..12 + name_len as usize).ok_or(code::INVALID_IMAGE)?;
+    if kind != 1 || !name.starts_with(b"coldpress") {
+        return Err(code::INVALID_IMAGE);
+    }
+    let body = note.get(start..start + len as usize).ok_or(code::INVALID_IMAGE)?;
+    let count = int(body, 0)?;
+    let mut out = Vec::new();
+    let mut at = 4;
+    for _ in 0..count {
+        let len = int(body, at)? as usize;
+        at += 4;
+        let name = body.get(at..at + len).ok_or(code::INVALID_IMAGE)?;
+        at += len;
+        let params = int(body, at)?;
+        at += 4;
+        let mut list = Vec::new();
+        for _ in 0..params {
+            list.push((int(body, at)?, int(body, at + 4)?));
+            at += 8;
+        }
+        let name = CString::new(name).map_err(|_| code::INVALID_IMAGE)?;
+        out.push(KernelInfo { name, params: list, entry: 0 });
+    }
+    Ok(out)
+}
+
+impl Image {
+    /// A global's address and size.
+    pub fn global(&self, name: &str) -> Option<(u64, u64)> {
+        self.globals.iter().find(|(n, ..)| n == name).map(|&(_, at, size)| (at, size))
+    }
+}
+
+/// A handle to one kernel of one image: what CUfunction and CUkernel point to.
+#[derive(Debug)]
+pub struct Function {
+    pub image: Arc<Image>,
+    pub index: usize,
+    /// From a library: a CUkernel.
+    pub kernel: bool,
+    pub owner: usize,
+}
+
+impl Function {
+    /// What is known of it.
+    pub fn info(&self) -> &KernelInfo {
+        &self.image.kernels[self.index]
+    }
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    /// Modules and libraries by handle.
+    images: HashMap<usize, (Arc<Image>, bool)>,
+    functions: HashMap<usize, Arc<Function>>,
+}
+
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+
+/// Registers a loaded image; its handle.
+pub fn add(image: Arc<Image>, library: bool) -> Handle {
+    let handle = Box::into_raw(Box::new(0u64)) as usize;
+    LOADED.lock().get_or_insert_default().images.insert(handle, (image, library));
+    handle as Handle
+}
+
+/// The image of a module or library handle.
+pub fn find(handle: Handle, library: bool) -> Outcome<Arc<Image>> {
+    crate::sim::ready()?;
+    let loaded = LOADED.lock();
+    let found = loaded.as_ref().and_then(|l| l.images.get(&(handle as usize)));
+    found.filter(|(_, l)| *l == library).map(|(i, _)| i.clone()).ok_or(code::INVALID_HANDLE)
+}
+
+/// Unloads it; its functions end.
+pub fn unload(handle: Handle, library: bool) -> Outcome {
+    find(handle, library)?;
+    if let Some(loaded) = LOADED.lock().as_mut() {
+        loaded.images.remove(&(handle as usize));
+        loaded.functions.retain(|_, f| f.owner != handle as usize);
+        // SAFETY: made by `add` from a box.
+        drop(unsafe { Box::from_raw(handle as *mut u64) });
+    }
+    Ok(())
+}
+
+/// A handle for a kernel of a module or library; the same one every time.
+pub fn function(owner: Handle, index: usize, library: bool, kernel: bool) -> Outcome<Handle> {
+    let image = find(owner, library)?;
+    let mut loaded = LOADED.lock();
+    let functions = &mut loaded.get_or_insert_default().functions;
+    let same =
+        |f: &Arc<Function>| f.owner == owner as usize && f.index == index && f.kernel == kernel;
+    if let Some((&handle, _)) = functions.iter().find(|(_, f)| same(f)) {
+        return Ok(handle as Handle);
+    }
+    let function = Arc::new(Function { image, index, kernel, owner: owner as usize });
+    let handle = Arc::as_ptr(&function) as usize;
+    functions.insert(handle, function);
+    Ok(handle as Handle)
+}
+
+/// What a function or kernel handle means.
+pub fn find_function(handle: Handle) -> Outcome<Arc<Function>> {
+    crate::sim::ready()?;
+    let loaded = LOADED.lock();
+    let found = loaded.as_ref().and_then(|l| l.functions.get(&(handle as usize)));
+    found.cloned().ok_or(code::INVALID_HANDLE)
+}
+
+/// Whether an address lies in a global of a loaded image.
+pub fn global_containing(at: u64) -> Option<(u64, u64)> {
+    let loaded = LOADED.lock();
+    let images = loaded.as_ref()?.images.values();
+    let mut all = images.flat_map(|(i, _)| &i.globals);
+    all.find(|(_, start, len)| at.wrapping_sub(*start) < *len).map(|&(_, start, len)| (start, len))
+}
+
+/// A context ends with its modules.
+pub fn context_gone(ctx: usize) {
+    let gone: Vec<usize> = {
+        let loaded = LOADED.lock();
+        let images = loaded.iter().flat_map(|l| &l.images);
+        images.filter(|(_, (i, _))| i.ctx == ctx).map(|(&h, _)| h).collect()
+    };
+    for handle in gone {
+        let _ = unload(handle as Handle, false);
+    }
+}
+
+/// Modules and libraries that are loaded.
+pub fn live() -> usize {
+    LOADED.lock().as_ref().map_or(0, |l| l.images.len())
+}

@@ -1,0 +1,143 @@
+//! What happened: high-water marks, leaks, faults, calls. As JSON at exit, and through control
+//! symbols.
+
+use crate::{card, entry, image, memory, settings, sim, space, stream};
+use parking_lot::Mutex;
+use std::ffi::{CStr, c_char};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static FAULTS: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+static LAUNCHES: AtomicU64 = AtomicU64::new(0);
+
+/// Device work touched an address it may not.
+pub fn fault(address: u64, what: &str) {
+    FAULTS.lock().push((address, what.to_owned()));
+}
+
+/// A kernel was launched.
+pub fn launched() {
+    LAUNCHES.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Writes the report when the process ends.
+pub fn at_exit() {
+    extern "C" fn write() {
+        if sim::owner() == std::process::id() {
+            simcuda_report();
+        }
+    }
+    static ONCE: Once = Once::new();
+    // SAFETY: the handler takes nothing and unwinds never.
+    ONCE.call_once(|| unsafe {
+        libc::atexit(write);
+    });
+}
+
+fn document() -> serde_json::Value {
+    let (reservations, mappings) = space::SPACE.lock().programs_own();
+    let handles = crate::api::vmm::live_handles();
+    let devices: Vec<_> = (0..card::all().len())
+        .map(|i| {
+            serde_json::json!({
+                "peak_bytes": card::peak(i),
+                "used_bytes": card::used_here(i),
+                "live_handles": handles.iter().filter(|&&d| d == i).count(),
+                "live_mappings": mappings,
+                "live_reservations": reservations,
+            })
+        })
+        .collect();
+    let faults: Vec<_> = FAULTS
+        .lock()
+        .iter()
+        .map(|(address, what)| serde_json::json!({"address": address, "kernel": what}))
+        .collect();
+    let calls: serde_json::Map<_, _> =
+        entry::counts().into_iter().map(|(n, c)| (n.to_owned(), c.into())).collect();
+    serde_json::json!({
+        "schema": "simcuda.report",
+        "version": 1,
+        "pid": std::process::id(),
+        "devices": devices,
+        "leaks": {
+            "handles": handles.len(),
+            "mappings": mappings,
+            "reservations": reservations,
+            "streams": stream::live(),
+            "events": stream::live_events(),
+            "host_allocations": memory::live_host(),
+            "allocations": memory::live(),
+            "modules": image::live(),
+        },
+        "launches": LAUNCHES.load(Ordering::Relaxed),
+        "faults": faults,
+        "calls": calls,
+    })
+}
+
+/// Writes the report now.
+#[unsafe(no_mangle)]
+pub extern "C" fn simcuda_report() {
+    let Some(path) = &settings::get().report else { return };
+    let path = path.replace("%p", &std::process::id().to_string());
+    if let Err(e) = std::fs::write(&path, format!("{:#}\n", document())) {
+        eprintln!("simcuda: no report: {path}: {e}");
+    }
+}
+
+/// Most physical bytes ever in use on a card.
+#[unsafe(no_mangle)]
+pub extern "C" fn simcuda_peak(device: i32) -> u64 {
+    card::peak(device as usize)
+}
+
+/// Physical bytes in use on a card.
+#[unsafe(no_mangle)]
+pub extern "C" fn simcuda_used(device: i32) -> u64 {
+    card::used(device as usize)
+}
+
+/// Starts the high-water mark anew.
+#[unsafe(no_mangle)]
+pub extern "C" fn simcuda_reset_peak(device: i32) {
+    card::reset_peak(device as usize);
+}
+
+/// Faults so far.
+#[unsafe(no_mangle)]
+pub extern "C" fn simcuda_faults() -> u64 {
+    FAULTS.lock().len() as u64
+}
+
+/// Whether device work may touch an address.
+#[unsafe(no_mangle)]
+pub extern "C" fn simcuda_is_mapped(at: u64) -> i32 {
+    i32::from(space::SPACE.lock().accessible(at, 1))
+}
+
+/// Calls of a function so far.
+///
+/// # Safety
+/// `name` is a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn simcuda_calls(name: *const c_char) -> u64 {
+    // SAFETY: as promised.
+    let name = unsafe { CStr::from_ptr(name) };
+    let counts = entry::counts();
+    counts.iter().find(|(n, _)| n.as_bytes() == name.to_bytes()).map_or(0, |(_, c)| *c)
+}
+
+/// Adds failure rules at run time; null removes all. 1 if understood.
+///
+/// # Safety
+/// `spec` is null or a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn simcuda_fail(spec: *const c_char) -> i32 {
+    if spec.is_null() {
+        return i32::from(entry::add_failures(None));
+    }
+    // SAFETY: as promised.
+    let spec = unsafe { CStr::from_ptr(spec) }.to_string_lossy();
+    i32::from(entry::add_failures(Some(&spec)))
+}
