@@ -129,6 +129,7 @@ fn move_out(device: &'static Device, victims: &mut [Victim], ticket: &mut Ticket
     };
     page.scans.add(1);
     page.scan_ns.add(started.elapsed().as_nanos() as u64);
+    tracing::debug!(victims = victims.len(), took = ?started.elapsed(), "scanned");
     hits.expose();
     let mut named = HashSet::new();
     extend(&mut named, &hits.granules);
@@ -310,6 +311,7 @@ fn finish(device: &Device, victim: &Victim, blob: Blob, ticket: &mut Ticket) -> 
     let page = stats::page();
     page.evictions.add(1);
     page.evicted_bytes.add(bytes);
+    tracing::debug!(block = victim.id, bytes, device = device.ordinal, "evicted");
     let mut cold = block.cold.lock();
     cold.blob = Some(blob);
     // Counted before the state shows it: a launch that sees EVICTED == 0 skips payload scans.

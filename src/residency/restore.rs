@@ -101,6 +101,7 @@ fn restore_one(id: u32, ticket: &mut Ticket) -> Result<Vec<u64>, CUresult> {
     page.restored_bytes.add(bytes);
     page.bytes_verified.add(bytes);
     page.restore_latency.record(started.elapsed());
+    tracing::debug!(block = id, bytes, took = ?started.elapsed(), "restored");
     Ok(outgoing)
 }
 
