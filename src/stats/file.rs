@@ -7,12 +7,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// `$XDG_RUNTIME_DIR/coldpress`, or `/tmp/coldpress-<uid>` where there is none.
+/// `$XDG_RUNTIME_DIR/coldpress`; where there is none `/dev/shm/coldpress-<uid>`, at last
+/// `/tmp/coldpress-<uid>`. On a disk a counter would now and then wait for the file system's
+/// journal, as JVMs learned with their statistics in `/tmp`.
 pub fn folder() -> PathBuf {
     let uid = user();
     match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
         Some(dir) if owned(&dir, uid) => dir.join("coldpress"),
-        _ => fallback(uid),
+        _ if Path::new("/dev/shm").is_dir() => in_memory(uid),
+        _ => on_disk(uid),
     }
 }
 
@@ -20,8 +23,9 @@ pub fn folder() -> PathBuf {
 /// `XDG_RUNTIME_DIR`.
 fn folders() -> io::Result<Vec<PathBuf>> {
     let uid = user();
-    let mut folders = vec![folder(), fallback(uid), format!("/run/user/{uid}/coldpress").into()];
-    folders.dedup();
+    let others = [in_memory(uid), on_disk(uid), format!("/run/user/{uid}/coldpress").into()];
+    let mut folders = vec![folder()];
+    folders.extend(others.into_iter().filter(|f| *f != folder()));
     let (mut found, mut refused) = (Vec::new(), None);
     for folder in folders {
         match check(&folder) {
@@ -37,8 +41,12 @@ fn folders() -> io::Result<Vec<PathBuf>> {
     }
 }
 
-fn fallback(uid: u32) -> PathBuf {
-    PathBuf::from(format!("/tmp/coldpress-{uid}"))
+fn in_memory(uid: u32) -> PathBuf {
+    format!("/dev/shm/coldpress-{uid}").into()
+}
+
+fn on_disk(uid: u32) -> PathBuf {
+    format!("/tmp/coldpress-{uid}").into()
 }
 
 fn user() -> u32 {
@@ -95,7 +103,7 @@ pub fn create(pid: u32) -> io::Result<(&'static Page, PathBuf)> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
         .open(&path)?;
-    let made = file.set_len(size_of::<Page>() as u64).and_then(|()| map(&file));
+    let made = fill(&file).and_then(|()| map(&file));
     match made {
         // SAFETY: `map` made a mapping of a whole page of zeros, which is a valid `Page`, and it
         // is never unmapped.
@@ -104,6 +112,16 @@ pub fn create(pid: u32) -> io::Result<(&'static Page, PathBuf)> {
             let _ = fs::remove_file(&path);
             Err(e)
         }
+    }
+}
+
+/// Gives the file its size and its blocks: on a full file system a hole would be a fatal signal
+/// at the first count.
+fn fill(file: &File) -> io::Result<()> {
+    // SAFETY: an open file of our own.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size_of::<Page>() as i64) } {
+        0 => Ok(()),
+        e => Err(Error::from_raw_os_error(e)),
     }
 }
 
