@@ -39,6 +39,9 @@ pub enum Lookup {
     },
 }
 
+type Resolver =
+    unsafe extern "C" fn(*const std::ffi::c_char, *mut *mut c_void, c_int, u64, *mut u32) -> u32;
+
 /// Why no driver could be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError(pub String);
@@ -94,46 +97,41 @@ impl Driver {
             // SAFETY: the library is open and the name terminated.
             unsafe { libc::dlsym(library, name.as_ptr()) }
         };
-        let plain = |row: &Entry| symbol(format!("{}{}", row.name, row.suffix));
-        // SAFETY (all three): exported names and versions determine the signature, and the table
-        // gives each row the one documented for it.
-        let raw = match lookup {
-            Lookup::Symbols => unsafe { Raw::fill(plain) },
-            Lookup::PerThreadSymbols => unsafe {
-                Raw::fill(|row| symbol(format!("{}{}{}", row.name, row.suffix, row.per_thread)))
-            },
-            Lookup::ProcAddress { version, per_thread } => {
-                let resolver = symbol("cuGetProcAddress_v2".to_owned());
-                if resolver.is_null() {
-                    return Err(LoadError(format!("{path} has no cuGetProcAddress_v2")));
-                }
-                type Resolver = unsafe extern "C" fn(
-                    *const std::ffi::c_char,
-                    *mut *mut c_void,
-                    c_int,
-                    u64,
-                    *mut u32,
-                ) -> u32;
-                // SAFETY: the documented signature of this export.
-                let resolver: Resolver = unsafe { std::mem::transmute(resolver) };
-                let flags = if per_thread { flag::PROC_PER_THREAD } else { flag::PROC_DEFAULT };
-                // SAFETY: see above.
-                unsafe {
-                    Raw::fill(|row| {
-                        if version < row.since {
-                            return std::ptr::null_mut();
-                        }
-                        let asked = version.min(row.before - 1) as c_int;
-                        let name = CString::new(row.name).unwrap_or_default();
-                        let (mut found, mut status) = (std::ptr::null_mut(), 0);
-                        match resolver(name.as_ptr(), &mut found, asked, flags, &mut status) {
-                            0 => found,
-                            _ => std::ptr::null_mut(),
-                        }
-                    })
-                }
+        let resolver = match lookup {
+            Lookup::ProcAddress { .. } => symbol("cuGetProcAddress_v2".to_owned()),
+            _ => std::ptr::null_mut(),
+        };
+        // SAFETY: a pointer and an optional function pointer have one layout, null being `None`;
+        // this export's signature is the documented one.
+        let resolver = unsafe { std::mem::transmute::<*mut c_void, Option<Resolver>>(resolver) };
+        let ask = |row: &Entry, version: u32, flags: u64| {
+            let (Some(resolver), true) = (resolver, version >= row.since) else {
+                return std::ptr::null_mut();
+            };
+            let asked = version.min(row.before - 1) as c_int;
+            let name = CString::new(row.name).unwrap_or_default();
+            let (mut found, mut status) = (std::ptr::null_mut(), 0);
+            // SAFETY: a terminated name and live outputs.
+            match unsafe { resolver(name.as_ptr(), &mut found, asked, flags, &mut status) } {
+                0 => found,
+                _ => std::ptr::null_mut(),
             }
         };
+        let look = |row: &Entry| match lookup {
+            Lookup::Symbols => symbol(format!("{}{}", row.name, row.suffix)),
+            Lookup::PerThreadSymbols => {
+                symbol(format!("{}{}{}", row.name, row.suffix, row.per_thread))
+            }
+            Lookup::ProcAddress { version, per_thread: false } => {
+                ask(row, version, flag::PROC_DEFAULT)
+            }
+            Lookup::ProcAddress { version, per_thread: true } => {
+                ask(row, version, flag::PROC_PER_THREAD)
+            }
+        };
+        // SAFETY: the exported name, or the name and version asked for, determine the signature,
+        // and the table gives each row the one documented for it.
+        let raw = unsafe { Raw::fill(look) };
         if raw.cuInit.is_none() {
             return Err(LoadError(format!("{path} is not a CUDA driver: no cuInit")));
         }

@@ -146,11 +146,13 @@ impl Driver {
     }
 
     /// `cuMemHostUnregister`.
+    #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "looked up, not read")]
     pub fn host_unregister(&self, at: *mut c_void) -> Result<()> {
         call!(self.cuMemHostUnregister(at))
     }
 
     /// `cuMemHostGetDevicePointer`.
+    #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "looked up, not read")]
     pub fn host_device_pointer(&self, at: *mut c_void) -> Result<DevicePtr> {
         let mut device = 0;
         call!(self.cuMemHostGetDevicePointer(&mut device, at, 0))?;
@@ -158,6 +160,7 @@ impl Driver {
     }
 
     /// `cuMemHostGetFlags`.
+    #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "looked up, not read")]
     pub fn host_flags(&self, at: *mut c_void) -> Result<u32> {
         let mut flags = 0;
         call!(self.cuMemHostGetFlags(&mut flags, at))?;
