@@ -16,7 +16,7 @@ fn a_page_from_first_count_to_last() {
     assert_eq!(page.allocations.get(), 5, "carried over");
     page.set_passthrough("late");
 
-    let folder = stats::folder();
+    let folder = stats::folder().expect("a folder");
     assert_eq!(fs::metadata(&folder).expect("folder").mode() & 0o777, 0o700);
     let view = stats::find(pid).expect("readable").expect("there");
     page.allocations.add(1);

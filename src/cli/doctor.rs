@@ -305,12 +305,12 @@ fn host_checks(checks: &mut Vec<Check>) {
             format!("{} may be locked; the driver pins memory past it", Bytes(lock.rlim_cur));
         Check::ok("memlock", text)
     });
-    checks.push(match stats::secured_folder() {
+    checks.push(match stats::folder() {
         Ok(folder) => Check::ok("stat", folder.display().to_string()),
         Err(e) => Check::warn(
             "stat",
             format!("no statistics pages: {e}"),
-            "remove that folder or set XDG_RUNTIME_DIR; coldpress stat, off and on need it",
+            "set XDG_RUNTIME_DIR to a folder of yours; coldpress stat, off and on need it",
         ),
     });
 }

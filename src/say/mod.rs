@@ -63,7 +63,7 @@ pub fn driver_shown(cuda_version: i32) -> String {
 pub fn started(cards: &[Card], cuda_version: i32) {
     log::install();
     let driver = driver_shown(cuda_version);
-    tracing::debug!(?cards, driver, pages = %stats::folder().display(), "started");
+    tracing::debug!(?cards, driver, "started");
     stats::page().introduce(cards.iter().map(|c| (c.name.as_str(), c.bytes)));
     stats::page().cuda_version.set(u64::try_from(cuda_version).unwrap_or(0));
     stats::page().driver.set(&driver);

@@ -7,25 +7,47 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// `$XDG_RUNTIME_DIR/coldpress`; where there is none `/dev/shm/coldpress-<uid>`, at last
-/// `/tmp/coldpress-<uid>`. On a disk a counter would now and then wait for the file system's
-/// journal, as JVMs learned with their statistics in `/tmp`.
-pub fn folder() -> PathBuf {
+/// `$XDG_RUNTIME_DIR/coldpress`, `/dev/shm/coldpress-<uid>`, `/tmp/coldpress-<uid>`: where pages
+/// may be, best first. On a disk a counter would now and then wait for the file system's journal,
+/// as JVMs learned with their statistics in `/tmp`.
+fn candidates() -> Vec<PathBuf> {
     let uid = user();
-    match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
-        Some(dir) if owned(&dir, uid) => dir.join("coldpress"),
-        _ if Path::new("/dev/shm").is_dir() => in_memory(uid),
-        _ => on_disk(uid),
-    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtime = runtime.filter(|d| d.is_absolute()).map(|d| d.join("coldpress"));
+    let others = [format!("/dev/shm/coldpress-{uid}"), format!("/tmp/coldpress-{uid}")];
+    runtime.into_iter().chain(others.map(PathBuf::from)).collect()
 }
 
-/// Every folder this user's processes may have chosen: a job and a shell often differ in
+fn user() -> u32 {
+    // SAFETY: asks for a number; cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The folder for a new page, made if it is missing: the first candidate that can be had and
+/// that nobody else can have a hand in. The error is the last candidate's.
+pub fn folder() -> io::Result<PathBuf> {
+    let mut last = ErrorKind::NotFound.into();
+    for folder in candidates() {
+        let made = match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+            _ => check(&folder),
+        };
+        match made {
+            Ok(()) => return Ok(folder),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Every folder that may hold pages of this user's processes: a job and a shell often differ in
 /// `XDG_RUNTIME_DIR`.
 fn folders() -> io::Result<Vec<PathBuf>> {
-    let uid = user();
-    let others = [in_memory(uid), on_disk(uid), format!("/run/user/{uid}/coldpress").into()];
-    let mut folders = vec![folder()];
-    folders.extend(others.into_iter().filter(|f| *f != folder()));
+    let mut folders = candidates();
+    let usual = PathBuf::from(format!("/run/user/{}/coldpress", user()));
+    if !folders.contains(&usual) {
+        folders.push(usual);
+    }
     let (mut found, mut refused) = (Vec::new(), None);
     for folder in folders {
         match check(&folder) {
@@ -39,34 +61,6 @@ fn folders() -> io::Result<Vec<PathBuf>> {
         Some(e) if found.is_empty() => Err(e),
         _ => Ok(found),
     }
-}
-
-fn in_memory(uid: u32) -> PathBuf {
-    format!("/dev/shm/coldpress-{uid}").into()
-}
-
-fn on_disk(uid: u32) -> PathBuf {
-    format!("/tmp/coldpress-{uid}").into()
-}
-
-fn user() -> u32 {
-    // SAFETY: asks for a number; cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-fn owned(dir: &Path, uid: u32) -> bool {
-    dir.is_absolute() && fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.uid() == uid)
-}
-
-/// The folder, made if it is missing. An error when somebody else could have a hand in it.
-pub fn secured_folder() -> io::Result<PathBuf> {
-    let folder = folder();
-    match DirBuilder::new().mode(0o700).create(&folder) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
-        _ => {}
-    }
-    check(&folder)?;
-    Ok(folder)
 }
 
 /// Refuses a folder that is a link, is another user's or is open to others.
@@ -93,7 +87,7 @@ pub fn start_time(pid: u32) -> Option<u64> {
 
 /// A new page in a new file for process `pid`, mapped to be shared.
 pub fn create(pid: u32) -> io::Result<(&'static Page, PathBuf)> {
-    let path = path(&secured_folder()?, pid);
+    let path = path(&folder()?, pid);
     // Left by an earlier process of the same pid.
     let _ = fs::remove_file(&path);
     let file = OpenOptions::new()

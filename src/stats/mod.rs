@@ -10,7 +10,7 @@ mod file;
 mod page;
 
 pub use cell::{BUCKETS, Counter, Histogram, Text};
-pub use file::{View, find, folder, list, secured_folder};
+pub use file::{View, find, folder, list};
 pub use page::{COUNTERS, Command, DEVICES, DevicePage, MAGIC, Page, REASONS, Request, VERSION};
 
 use parking_lot::Mutex;
