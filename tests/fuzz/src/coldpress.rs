@@ -62,7 +62,9 @@ impl Extras {
         unsafe {
             Extras {
                 evict: std::mem::transmute::<*mut c_void, Option<Evict>>(own("coldpress_evict")),
-                restore: std::mem::transmute::<*mut c_void, Option<Evict>>(own("coldpress_restore")),
+                restore: std::mem::transmute::<*mut c_void, Option<Evict>>(own(
+                    "coldpress_restore",
+                )),
                 stats: std::mem::transmute::<*mut c_void, Option<Stats>>(own("coldpress_stats")),
                 peak: std::mem::transmute::<*mut c_void, Option<OfDevice>>(sim("simcuda_peak")),
                 used: std::mem::transmute::<*mut c_void, Option<OfDevice>>(sim("simcuda_used")),

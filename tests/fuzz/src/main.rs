@@ -128,7 +128,10 @@ fn main() -> ExitCode {
             Err(e) => {
                 failed += 1;
                 println!("seed {seed}: FAILED: {e}");
-                println!("  again: cuda-fuzz --seed {seed} --sequences 1 --steps {} --verbose", e.step + 1);
+                println!(
+                    "  again: cuda-fuzz --seed {seed} --sequences 1 --steps {} --verbose",
+                    e.step + 1
+                );
             }
         }
     }
