@@ -102,7 +102,8 @@ pub struct Stat {
     /// Print everything as JSON
     #[arg(long)]
     pub json: bool,
-    /// Print again and again, until the process ends or Ctrl-C; seconds between
+    /// Print again and again, until the process ends or Ctrl-C; seconds between. With --json one
+    /// document a line
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
           require_equals = true, value_parser = seconds)]
     pub watch: Option<Duration>,

@@ -104,7 +104,13 @@ fn once(args: &args::Stat) -> Result {
     };
     if args.json {
         let processes = views.iter().map(|v| process(v)).collect();
-        return print_json(&Document { schema: "coldpress.stat", version: 1, processes });
+        let document = Document { schema: "coldpress.stat", version: 1, processes };
+        if args.watch.is_none() {
+            return print_json(&document);
+        }
+        // One document a line, for programs that read along.
+        let line = serde_json::to_string(&document).map_err(Failure::failed)?;
+        return print(&format!("{line}\n"));
     }
     if views.is_empty() {
         say("no process of this user runs under coldpress");

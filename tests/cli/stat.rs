@@ -108,6 +108,36 @@ fn text_for_people() {
 }
 
 #[test]
+fn watching_ends_with_the_process() {
+    let mut child = std::process::Command::new(std::env::current_exe().expect("path"))
+        .args(["--exact", "stat::lives_for_a_moment", "--ignored"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("starts");
+    let pid = child.id();
+    while stats::find(pid).expect("readable").is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let out = output(&mut coldpress(&["stat", &pid.to_string(), "--json", "--watch=0.05"]));
+    child.wait().expect("ends");
+    assert!(out.status.success());
+    let text = stdout(&out);
+    assert!(text.lines().count() >= 2, "{text}");
+    for line in text.lines() {
+        let document: Value = serde_json::from_str(line).expect("one document a line");
+        assert_eq!(document["processes"][0]["pid"], pid);
+    }
+}
+
+#[test]
+#[ignore = "played by another test in a process of its own"]
+fn lives_for_a_moment() {
+    stats::open().expect("a page");
+    std::thread::sleep(Duration::from_millis(300));
+    stats::close();
+}
+
+#[test]
 fn a_process_of_nobody() {
     let out = output(&mut coldpress(&["stat", "4194304"]));
     assert_eq!(out.status.code(), Some(1));
