@@ -3,7 +3,9 @@
 pub mod codec;
 pub mod config;
 pub mod driver;
+pub mod exports;
 pub mod heap;
+pub mod intercept;
 pub mod policy;
 pub mod registry;
 pub mod residency;

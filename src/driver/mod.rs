@@ -8,6 +8,8 @@
 
 mod api;
 pub mod code;
+mod image;
+pub mod locate;
 pub mod types;
 
 pub use api::{Api, api, install, version};
