@@ -169,7 +169,7 @@ def replace(pool):
     pool.held[index] = pool.held[-1]
     pool.held.pop()
     if pool.random.integers(4) == 0:
-        cuda.current_context().deallocations.clear()
+        cuda.current_context().memory_manager.deallocations.clear()
     upload(pool, max(1, length + int(pool.random.integers(-length // 4, length // 4 + 1))))
 
 
@@ -217,7 +217,7 @@ def main():
     del array
     pool.held.clear()
     gc.collect()
-    context.deallocations.clear()
+    context.memory_manager.deallocations.clear()
     cuda.synchronize()
     print(f"sha256 {pool.digest.hexdigest()}  {buffers} buffers, {held} bytes held, "
           f"{pool.read_bytes} read back, {cuda.get_current_device().name}")
