@@ -126,6 +126,10 @@ pub fn demo(args: &args::Demo) -> Result {
     let mut command = Command::new(env::current_exe().map_err(Failure::failed)?);
     command.args(["run", "--mode", &args.mode, "--limit", &limit.to_string(), "--"]).arg(&program);
     command.env("COLDPRESS_REAL_LIBCUDA", &driver.path);
+    if driver.simulated {
+        // The program asks the simulator itself what it held, past us.
+        command.env("SIMCUDA_LIBRARY", &driver.path);
+    }
     let under = Child::start(arguments(&mut command, args), &folder.0)?.finish()?;
     let report = report(args, driver, footprint, limit, without, under)?;
     if args.json { print_json(&report) } else { print(&show::table(&report)) }?;
