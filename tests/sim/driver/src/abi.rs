@@ -29,9 +29,15 @@ pub mod code {
     pub const HOST_MEMORY_ALREADY_REGISTERED: CUresult = 712;
     pub const HOST_MEMORY_NOT_REGISTERED: CUresult = 713;
     pub const NOT_SUPPORTED: CUresult = 801;
+    pub const UNKNOWN: CUresult = 999;
 }
 
 pub type Outcome<T = ()> = Result<T, CUresult>;
+
+/// The end of a range; INVALID_VALUE if it wraps around.
+pub fn end(at: u64, bytes: u64) -> Outcome<u64> {
+    at.checked_add(bytes).ok_or(code::INVALID_VALUE)
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -162,6 +162,9 @@ fn total(card: usize) -> u64 {
 static CHARGE: Mutex<()> = Mutex::new(());
 
 fn charge(card: usize, bytes: u64) -> Outcome {
+    if bytes > settings::get().budget {
+        return Err(code::OUT_OF_MEMORY);
+    }
     let mine = mine();
     let _turn = CHARGE.lock();
     mine.used[card].fetch_add(bytes, Ordering::AcqRel);

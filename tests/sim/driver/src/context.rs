@@ -29,8 +29,8 @@ pub struct Order {
     pub legacy: Option<Arc<Item>>,
     /// Live streams, the legacy one included.
     pub streams: Vec<Arc<Stream>>,
-    /// Last items of destroyed streams.
-    pub leftovers: Vec<Arc<Item>>,
+    /// Last items of destroyed streams, and whether the stream was a blocking one.
+    pub leftovers: Vec<(bool, Arc<Item>)>,
 }
 
 static LIVE: Mutex<Option<HashMap<usize, Arc<Context>>>> = Mutex::new(None);
@@ -51,6 +51,11 @@ impl Primary {
 
 thread_local! {
     static STACK: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The thread's stack of current contexts; an empty one while the thread ends.
+fn with_stack<T>(f: impl Fn(&mut Vec<usize>) -> T) -> T {
+    STACK.try_with(|s| f(&mut s.borrow_mut())).unwrap_or_else(|_| f(&mut Vec::new()))
 }
 
 impl Context {
@@ -85,15 +90,15 @@ impl Context {
     }
 
     /// The legacy stream.
-    pub fn legacy(&self) -> Arc<Stream> {
-        self.order.lock().streams[0].clone()
+    pub fn legacy(&self) -> Outcome<Arc<Stream>> {
+        self.order.lock().streams.first().cloned().ok_or(code::CONTEXT_IS_DESTROYED)
     }
 
     /// The last item of every stream, destroyed ones included.
     pub fn last_items(&self) -> Vec<Arc<Item>> {
         let mut order = self.order.lock();
-        order.leftovers.retain(|i| !i.is_done());
-        let mut all = order.leftovers.clone();
+        order.leftovers.retain(|(_, i)| !i.is_done());
+        let mut all: Vec<_> = order.leftovers.iter().map(|(_, i)| i.clone()).collect();
         all.extend(order.streams.iter().filter_map(|s| s.last()));
         all
     }
@@ -128,16 +133,15 @@ pub fn current() -> Outcome<Arc<Context>> {
 /// The current context, failed or not.
 pub fn current_even_failed() -> Outcome<Arc<Context>> {
     sim::ready()?;
-    let top = STACK.with_borrow(|s| s.last().copied()).filter(|&h| h != 0);
-    match top {
-        None => Err(code::INVALID_CONTEXT),
-        Some(handle) => find(handle as Handle).map_err(|_| code::CONTEXT_IS_DESTROYED),
+    match current_handle() as usize {
+        0 => Err(code::INVALID_CONTEXT),
+        handle => find(handle as Handle).map_err(|_| code::CONTEXT_IS_DESTROYED),
     }
 }
 
 /// Handle of the current context; null for none.
 pub fn current_handle() -> Handle {
-    STACK.with_borrow(|s| s.last().copied().unwrap_or(0)) as Handle
+    with_stack(|stack| stack.last().copied().unwrap_or(0)) as Handle
 }
 
 /// Replaces the top of the thread's stack.
@@ -145,7 +149,7 @@ pub fn set(handle: Handle) -> Outcome {
     if !handle.is_null() {
         find(handle)?;
     }
-    STACK.with_borrow_mut(|stack| {
+    with_stack(|stack| {
         stack.pop();
         if !handle.is_null() {
             stack.push(handle as usize);
@@ -157,19 +161,19 @@ pub fn set(handle: Handle) -> Outcome {
 /// Puts a context on top.
 pub fn push(handle: Handle) -> Outcome {
     find(handle)?;
-    STACK.with_borrow_mut(|stack| stack.push(handle as usize));
+    with_stack(|stack| stack.push(handle as usize));
     Ok(())
 }
 
 /// Takes the top off.
 pub fn pop() -> Outcome<Handle> {
-    STACK.with_borrow_mut(Vec::pop).map(|h| h as Handle).ok_or(code::INVALID_CONTEXT)
+    with_stack(Vec::pop).map(|h| h as Handle).ok_or(code::INVALID_CONTEXT)
 }
 
 /// Makes a context and makes it current.
 pub fn create(device: usize, flags: u32) -> Handle {
     let ctx = Context::new(device, false, flags);
-    STACK.with_borrow_mut(|stack| stack.push(ctx.handle() as usize));
+    with_stack(|stack| stack.push(ctx.handle() as usize));
     ctx.handle()
 }
 
@@ -180,7 +184,7 @@ pub fn destroy(handle: Handle) -> Outcome {
         return Err(code::INVALID_CONTEXT);
     }
     end(&ctx);
-    STACK.with_borrow_mut(|stack| {
+    with_stack(|stack| {
         if stack.last() == Some(&(handle as usize)) {
             stack.pop();
         }
@@ -199,6 +203,7 @@ fn end(ctx: &Arc<Context>) {
     }
     let mut order = ctx.order.lock();
     order.streams.clear();
+    order.legacy = None;
     order.leftovers.clear();
 }
 

@@ -4,6 +4,7 @@ use crate::abi::{CUresult, Outcome, code};
 use crate::{clock, trace};
 use parking_lot::RwLock;
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One exported function's counter.
@@ -102,7 +103,12 @@ pub fn run(
     let started = clock::now_ns();
     let result = match injected(call.name) {
         Some(result) => result,
-        None => body().err().unwrap_or(code::SUCCESS),
+        // A panic must not unwind into the program. What it leaves behind is atomics and locks
+        // that do not poison.
+        None => match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(outcome) => outcome.err().unwrap_or(code::SUCCESS),
+            Err(_) => code::UNKNOWN,
+        },
     };
     PER_THREAD.with(|p| p.set(before));
     if trace::on() {

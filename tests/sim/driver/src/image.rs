@@ -22,6 +22,9 @@ pub struct KernelInfo {
 #[derive(Debug)]
 pub struct Image {
     dl: usize,
+    /// The file it was loaded from: the loader knows libraries by name, and the name is this
+    /// number, so nobody else may get it while the library is loaded.
+    fd: i32,
     pub kernels: Vec<KernelInfo>,
     /// Exported data symbols: name, address, bytes.
     globals: Vec<(String, u64, u64)>,
@@ -31,8 +34,18 @@ pub struct Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // SAFETY: opened in `load`; the last reference to anything in it is going.
-        unsafe { libc::dlclose(self.dl as *mut c_void) };
+        let name = name_of(self.fd);
+        // SAFETY: opened in `load`; the last reference to anything in it is going. A library that
+        // the loader keeps all the same keeps its name too.
+        unsafe {
+            libc::dlclose(self.dl as *mut c_void);
+            let kept = libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+            if kept.is_null() {
+                libc::close(self.fd);
+            } else {
+                libc::dlclose(kept);
+            }
+        }
     }
 }
 
@@ -50,13 +63,14 @@ pub unsafe fn load(data: *const u8, ctx: usize) -> Outcome<Arc<Image>> {
             return Err(code::INVALID_IMAGE);
         }
         let header = std::slice::from_raw_parts(data, 64);
-        let sections = word(header, 40)? + half(header, 58)? * half(header, 60)?;
+        let table = half(header, 58)? * half(header, 60)?;
+        let sections = word(header, 40)?.checked_add(table).ok_or(code::INVALID_IMAGE)?;
         std::slice::from_raw_parts(data, sections as usize)
     };
     let note = section(bytes, ".note.coldpress.kernels")?;
     let kernels = parse_note(&note.bytes)?;
-    let dl = open(bytes)?;
-    let mut image = Image { dl, kernels, globals: Vec::new(), ctx };
+    let (dl, fd) = open(bytes)?;
+    let mut image = Image { dl, fd, kernels, globals: Vec::new(), ctx };
     for kernel in &mut image.kernels {
         // SAFETY: a live library handle and a C string.
         kernel.entry = unsafe { libc::dlsym(dl as *mut c_void, kernel.name.as_ptr()) } as usize;
@@ -75,9 +89,13 @@ pub unsafe fn load(data: *const u8, ctx: usize) -> Outcome<Arc<Image>> {
     Ok(Arc::new(image))
 }
 
-fn open(bytes: &[u8]) -> Outcome<usize> {
-    // SAFETY: a new anonymous file is written and opened through its own name; the loader maps
-    // it, so it can be closed afterwards. Every load is a library of its own (another inode).
+fn name_of(fd: i32) -> CString {
+    CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default()
+}
+
+/// A library of its own for every load: another name, another inode.
+fn open(bytes: &[u8]) -> Outcome<(usize, i32)> {
+    // SAFETY: a new anonymous file is written and opened through its own name.
     unsafe {
         let fd = libc::memfd_create(c"simcuda-image".as_ptr(), libc::MFD_CLOEXEC);
         if fd < 0 {
@@ -92,25 +110,27 @@ fn open(bytes: &[u8]) -> Outcome<usize> {
             }
             at += n as usize;
         }
-        let path = CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
-        let dl = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
-        libc::close(fd);
-        if dl.is_null() { Err(code::INVALID_IMAGE) } else { Ok(dl as usize) }
+        let dl = libc::dlopen(name_of(fd).as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        if dl.is_null() {
+            libc::close(fd);
+            return Err(code::INVALID_IMAGE);
+        }
+        Ok((dl as usize, fd))
     }
 }
 
 fn half(bytes: &[u8], at: usize) -> Outcome<u64> {
-    let raw = bytes.get(at..at + 2).and_then(|b| b.try_into().ok());
+    let raw = bytes.get(at..at.saturating_add(2)).and_then(|b| b.try_into().ok());
     raw.map(|b| u64::from(u16::from_le_bytes(b))).ok_or(code::INVALID_IMAGE)
 }
 
 fn int(bytes: &[u8], at: usize) -> Outcome<u32> {
-    let raw = bytes.get(at..at + 4).and_then(|b| b.try_into().ok());
+    let raw = bytes.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok());
     raw.map(u32::from_le_bytes).ok_or(code::INVALID_IMAGE)
 }
 
 fn word(bytes: &[u8], at: usize) -> Outcome<u64> {
-    let raw = bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
+    let raw = bytes.get(at..at.saturating_add(8)).and_then(|b| b.try_into().ok());
     raw.map(u64::from_le_bytes).ok_or(code::INVALID_IMAGE)
 }
 
@@ -120,7 +140,7 @@ struct Section {
 }
 
 fn section_at(elf: &[u8], i: u64) -> Outcome<(u32, u32, Section)> {
-    let at = (word(elf, 40)? + i * half(elf, 58)?) as usize;
+    let at = word(elf, 40)?.checked_add(i * half(elf, 58)?).ok_or(code::INVALID_IMAGE)? as usize;
     let (name, kind) = (int(elf, at)?, int(elf, at + 4)?);
     let (offset, size) = (word(elf, at + 24)? as usize, word(elf, at + 32)? as usize);
     const NOBITS: u32 = 8;

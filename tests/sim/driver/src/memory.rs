@@ -1,6 +1,6 @@
 //! Allocations: device memory by the allocation calls, pools, managed and pinned host memory.
 
-use crate::abi::{CUdeviceptr, Handle, Outcome, code};
+use crate::abi::{CUdeviceptr, Handle, Outcome, code, end};
 use crate::card::PAGE;
 use crate::context::Context;
 use crate::space::{Physical, SPACE};
@@ -84,6 +84,17 @@ pub fn containing(at: CUdeviceptr) -> Option<Allocation> {
     (at < allocation.base + allocation.bytes).then_some(*allocation)
 }
 
+/// Whether the driver would take a range as device memory.
+pub fn known_device_range(at: CUdeviceptr, bytes: u64) -> bool {
+    let Ok(end) = end(at, bytes) else { return false };
+    if let Some(a) = containing(at) {
+        return end <= a.base + a.bytes;
+    }
+    crate::image::global_containing(at).is_some_and(|(s, len)| end <= s + len)
+        || host_containing(at as usize).is_some_and(|(s, h)| end <= (s + h.bytes) as u64)
+        || SPACE.lock().accessible(at, bytes)
+}
+
 /// Live allocations.
 pub fn live() -> usize {
     LIVE.lock().len()
@@ -135,11 +146,12 @@ pub fn host_allocate(ctx: &Arc<Context>, bytes: usize, flags: u32) -> Outcome<us
 
 /// Pins memory of the program.
 pub fn host_register(ctx: &Arc<Context>, at: usize, bytes: usize, flags: u32) -> Outcome {
+    let end = at.checked_add(bytes).ok_or(code::INVALID_VALUE)?;
     if at == 0 || bytes == 0 {
         return Err(code::INVALID_VALUE);
     }
     let mut host = HOST.lock();
-    if host.range(..at + bytes).next_back().is_some_and(|(&s, h)| s + h.bytes > at) {
+    if host.range(..end).next_back().is_some_and(|(&s, h)| s + h.bytes > at) {
         return Err(code::HOST_MEMORY_ALREADY_REGISTERED);
     }
     host.insert(at, Host { bytes, registered: true, flags, ctx: ctx.handle() as usize });

@@ -148,11 +148,18 @@ pub struct Queue {
 /// All items of random mode that have not run.
 static PICKER: (Mutex<Vec<Arc<Item>>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
 
-/// Hands an item over to whatever runs it. `queue` is the stream's.
-pub fn submit(item: &Arc<Item>, queue: &Arc<Queue>) {
+/// In eager mode runs an item that was just queued.
+pub fn start(item: &Arc<Item>) {
+    if settings::get().mode == Mode::Eager {
+        drive(item);
+    }
+}
+
+/// Hands an item over to whatever runs it. `queue` is the stream's; the caller keeps others from
+/// queueing to it, so that the queue has the items in the order of what they wait for.
+pub fn enqueue(item: &Arc<Item>, queue: &Arc<Queue>) {
     match settings::get().mode {
-        Mode::Eager => drive(item),
-        Mode::Lazy(_) => {}
+        Mode::Eager | Mode::Lazy(_) => {}
         Mode::Async | Mode::Clocked(..) => queue.push(item.clone()),
         Mode::Random(seed) => {
             static START: std::sync::Once = std::sync::Once::new();

@@ -3,7 +3,7 @@
 //! A device address is a host address of the same value: reserved means PROT_NONE, mapped means a
 //! shared mapping of the card's file, and what may not be accessed faults for real.
 
-use crate::abi::{CUdeviceptr, Outcome, code};
+use crate::abi::{CUdeviceptr, Outcome, code, end};
 use crate::card::{self, PAGE};
 use crate::settings;
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ pub struct Physical {
 impl Physical {
     /// Takes memory of a card and fills it with a pattern nobody should rely on.
     pub fn new(card: usize, bytes: u64) -> Outcome<Arc<Physical>> {
-        let bytes = bytes.next_multiple_of(PAGE);
+        let bytes = bytes.checked_next_multiple_of(PAGE).ok_or(code::OUT_OF_MEMORY)?;
         let cards = card::all();
         let at = cards.get(card).ok_or(code::INVALID_DEVICE)?.take(bytes)?;
         let physical = Physical { card, at, bytes };
@@ -69,6 +69,22 @@ struct Reservation {
     internal: bool,
 }
 
+impl Reservation {
+    /// The mappings of a range inside, which they must fill from its first byte to its last.
+    fn whole_mappings(&self, at: CUdeviceptr, bytes: u64) -> Outcome<Vec<(CUdeviceptr, u64)>> {
+        let mut next = at;
+        let mut found = Vec::new();
+        for (&start, mapping) in self.mappings.range(at..at + bytes) {
+            if start != next {
+                return Err(code::INVALID_VALUE);
+            }
+            next = start + mapping.bytes;
+            found.push((start, mapping.bytes));
+        }
+        if bytes > 0 && next == at + bytes { Ok(found) } else { Err(code::INVALID_VALUE) }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Space {
     reservations: BTreeMap<CUdeviceptr, Reservation>,
@@ -93,7 +109,7 @@ fn reserve_at(hint: CUdeviceptr, bytes: u64, align: u64, fixed: bool) -> Option<
     if fixed {
         flags |= libc::MAP_FIXED_NOREPLACE;
     }
-    let span = if fixed { bytes } else { bytes + align };
+    let span = if fixed { bytes } else { bytes.checked_add(align)? };
     // SAFETY: never replaces an existing mapping (no MAP_FIXED).
     let got = unsafe { libc::mmap(hint as *mut _, span as usize, NONE, flags, -1, 0) };
     if got == libc::MAP_FAILED {
@@ -171,7 +187,7 @@ impl Space {
 
     fn containing(&mut self, at: CUdeviceptr, bytes: u64) -> Option<&mut Reservation> {
         let (&start, reservation) = self.reservations.range_mut(..=at).next_back()?;
-        (at + bytes <= start + reservation.bytes).then_some(reservation)
+        (end(at, bytes).ok()? <= start + reservation.bytes).then_some(reservation)
     }
 
     /// Maps physical memory; nobody may access it yet.
@@ -191,12 +207,7 @@ impl Space {
     /// Removes the mappings of a range that consists of whole ones.
     pub fn unmap(&mut self, at: CUdeviceptr, bytes: u64) -> Outcome {
         let reservation = self.containing(at, bytes).ok_or(code::INVALID_VALUE)?;
-        let inside: Vec<(u64, u64)> =
-            reservation.mappings.range(at..at + bytes).map(|(&s, m)| (s, m.bytes)).collect();
-        if inside.is_empty() || inside.iter().map(|(_, b)| b).sum::<u64>() != bytes {
-            return Err(code::INVALID_VALUE);
-        }
-        for (start, bytes) in inside {
+        for (start, bytes) in reservation.whole_mappings(at, bytes)? {
             reservation.mappings.remove(&start);
             back_to_none(start, bytes);
         }
@@ -208,10 +219,7 @@ impl Space {
     pub fn set_access(&mut self, at: CUdeviceptr, bytes: u64, allow: u32, forbid: u32) -> Outcome {
         let visible = !settings::get().strict || self.open;
         let reservation = self.containing(at, bytes).ok_or(code::INVALID_VALUE)?;
-        let inside: u64 = reservation.mappings.range(at..at + bytes).map(|(_, m)| m.bytes).sum();
-        if inside != bytes {
-            return Err(code::INVALID_VALUE);
-        }
+        reservation.whole_mappings(at, bytes)?;
         for (&start, mapping) in reservation.mappings.range_mut(at..at + bytes) {
             let before = mapping.access;
             mapping.access = mapping.access & !forbid | allow;
@@ -242,8 +250,9 @@ impl Space {
 
     /// Whether every byte of a range may be accessed by some device.
     pub fn accessible(&self, at: CUdeviceptr, bytes: u64) -> bool {
+        let Ok(end) = end(at, bytes.max(1)) else { return false };
         let mut now = at;
-        while now < at + bytes.max(1) {
+        while now < end {
             match self.mapping(now) {
                 Some((start, mapping)) if mapping.access != 0 => now = start + mapping.bytes,
                 _ => return false,

@@ -28,8 +28,6 @@ pub struct Stream {
     delay_us: u64,
     queue: Arc<Queue>,
     last: Mutex<Option<Arc<Item>>>,
-    /// Items that the next one waits for besides the last (from event waits).
-    extra: Mutex<Vec<Arc<Item>>>,
 }
 
 static LIVE: Mutex<Option<HashMap<usize, Arc<Stream>>>> = Mutex::new(None);
@@ -64,7 +62,6 @@ impl Stream {
             delay_us,
             queue: Arc::default(),
             last: Mutex::new(None),
-            extra: Mutex::new(Vec::new()),
         })
     }
 
@@ -85,18 +82,27 @@ impl Stream {
 
     /// Queues work behind everything it must wait for.
     pub fn submit(&self, work: Option<Work>) -> Outcome<Arc<Item>> {
+        self.submit_after(work, Vec::new())
+    }
+
+    /// Queues work behind everything it must wait for and behind `after`.
+    pub fn submit_after(
+        &self,
+        work: Option<Work>,
+        mut after: Vec<Arc<Item>>,
+    ) -> Outcome<Arc<Item>> {
         let ctx = self.context()?;
         let item = {
             // One lock for the order of the whole context: two streams cannot see each other's
             // items in different orders.
             let mut order = ctx.order.lock();
-            let mut after: Vec<Arc<Item>> = std::mem::take(&mut *self.extra.lock());
             after.extend(self.last());
             if self.legacy {
                 let blocking = order.streams.iter().filter(|s| s.blocking);
                 after.extend(blocking.filter_map(|s| s.last()));
-                order.leftovers.retain(|i| !i.is_done());
-                after.extend(order.leftovers.iter().cloned());
+                order.leftovers.retain(|(_, i)| !i.is_done());
+                let blocking = order.leftovers.iter().filter(|(blocking, _)| *blocking);
+                after.extend(blocking.map(|(_, i)| i.clone()));
             } else if self.blocking {
                 after.extend(order.legacy.clone());
             }
@@ -105,28 +111,26 @@ impl Stream {
             if self.legacy {
                 order.legacy = Some(item.clone());
             }
+            // Under the lock: a worker that found a later item first would wait for ever.
+            schedule::enqueue(&item, &self.queue);
             item
         };
-        schedule::submit(&item, &self.queue);
+        schedule::start(&item);
         Ok(item)
     }
 
     /// Everything queued up to now, the legacy stream's rule included.
     pub fn pending(&self) -> Vec<Arc<Item>> {
         let mut all: Vec<Arc<Item>> = self.last().into_iter().collect();
-        all.extend(self.extra.lock().iter().cloned());
         if self.legacy {
             if let Ok(ctx) = self.context() {
                 let order = ctx.order.lock();
                 all.extend(order.streams.iter().filter(|s| s.blocking).filter_map(|s| s.last()));
+                let blocking = order.leftovers.iter().filter(|(blocking, _)| *blocking);
+                all.extend(blocking.map(|(_, i)| i.clone()));
             }
         }
         all
-    }
-
-    /// The next item waits for these too.
-    pub fn wait_for(&self, items: Vec<Arc<Item>>) {
-        self.extra.lock().extend(items.into_iter().filter(|i| !i.is_done()));
     }
 }
 
@@ -152,8 +156,8 @@ pub fn destroy(handle: Handle) -> Outcome {
     if let Ok(ctx) = stream.context() {
         let mut order = ctx.order.lock();
         order.streams.retain(|s| !Arc::ptr_eq(s, &stream));
-        order.leftovers.retain(|i| !i.is_done());
-        order.leftovers.extend(stream.last());
+        order.leftovers.retain(|(_, i)| !i.is_done());
+        order.leftovers.extend(stream.last().map(|i| (stream.blocking, i)));
     }
     Ok(())
 }
@@ -193,9 +197,10 @@ pub fn find(handle: Handle) -> Outcome<Arc<Stream>> {
     };
     let ctx = context::current()?;
     if !own {
-        return Ok(ctx.legacy());
+        return ctx.legacy();
     }
-    Ok(OWN.with_borrow_mut(|streams| {
+    let find_own = |streams: &RefCell<HashMap<usize, Arc<Stream>>>| {
+        let streams = &mut *streams.borrow_mut();
         let key = ctx.handle() as usize;
         // A context at the same address is another one: its streams have another parent.
         if streams.get(&key).is_some_and(|s| s.context().is_err()) {
@@ -209,7 +214,9 @@ pub fn find(handle: Handle) -> Outcome<Arc<Stream>> {
                 stream
             })
             .clone()
-    }))
+    };
+    // While a thread ends it has no default stream of its own any more.
+    OWN.try_with(find_own).map_err(|_| code::INVALID_HANDLE)
 }
 
 /// An event: what it was recorded behind.

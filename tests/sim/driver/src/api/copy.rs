@@ -4,7 +4,7 @@
 //! snapshotted, and a call that writes pageable memory waits. Pinned memory is used in stream
 //! order.
 
-use crate::abi::{CUdeviceptr, Handle, Memcpy2D, Memcpy3D, Outcome, code};
+use crate::abi::{CUdeviceptr, Handle, Memcpy2D, Memcpy3D, Outcome, code, end};
 use crate::entry::api;
 use crate::guard::Copy;
 use crate::space::SPACE;
@@ -29,31 +29,36 @@ fn classify(at: u64) -> Side {
     if device { Side::Device(at) } else { Side::Host(at) }
 }
 
-/// Whether the driver would take this range as device memory.
 fn check_device(at: u64, bytes: u64) -> Outcome {
-    let known = memory::containing(at).is_some_and(|a| at + bytes <= a.base + a.bytes)
-        || image::global_containing(at).is_some_and(|(s, len)| at + bytes <= s + len)
-        || memory::host_containing(at as usize).is_some()
-        || (memory::containing(at).is_none() && SPACE.lock().accessible(at, bytes));
-    if known { Ok(()) } else { Err(code::INVALID_VALUE) }
+    if memory::known_device_range(at, bytes) { Ok(()) } else { Err(code::INVALID_VALUE) }
 }
 
 fn pinned(at: u64, bytes: u64) -> bool {
     memory::host_containing(at as usize)
-        .is_some_and(|(start, h)| at + bytes <= (start + h.bytes) as u64)
+        .is_some_and(|(start, h)| end(at, bytes).is_ok_and(|e| e <= (start + h.bytes) as u64))
 }
 
-fn span(width: usize, height: usize, depth: usize, pitch: usize, slice: usize) -> u64 {
-    ((depth - 1) * slice + (height - 1) * pitch + width) as u64
+/// Bytes from the first to behind the last one of a box.
+fn span(copy: &Copy, pitch: usize, slice: usize) -> Outcome<u64> {
+    let slices = (copy.depth - 1).checked_mul(slice);
+    let rows = (copy.height - 1).checked_mul(pitch);
+    let sum = slices.zip(rows).and_then(|(s, r)| s.checked_add(r)?.checked_add(copy.width));
+    sum.map(|s| s as u64).ok_or(code::INVALID_VALUE)
+}
+
+/// Where a box starts in its memory.
+fn offset(parts: [(usize, usize); 2], x: usize) -> Outcome<usize> {
+    let add = |sum: usize, (n, step): (usize, usize)| sum.checked_add(n.checked_mul(step)?);
+    parts.into_iter().try_fold(x, add).ok_or(code::INVALID_VALUE)
 }
 
 /// Queues a copy. `wait` for the synchronous calls.
 fn queue(stream: &Arc<Stream>, dst: Side, src: Side, mut copy: Copy, wait: bool) -> Outcome {
-    if copy.bytes() == 0 {
+    if copy.width == 0 || copy.height == 0 || copy.depth == 0 {
         return Ok(());
     }
-    let src_span = span(copy.width, copy.height, copy.depth, copy.src_pitch, copy.src_slice);
-    let dst_span = span(copy.width, copy.height, copy.depth, copy.dst_pitch, copy.dst_slice);
+    let src_span = span(&copy, copy.src_pitch, copy.src_slice)?;
+    let dst_span = span(&copy, copy.dst_pitch, copy.dst_slice)?;
     let mut staged = None;
     match src {
         Side::Device(at) => {
@@ -104,9 +109,9 @@ const UNIFIED: u32 = 4;
 
 fn side(kind: u32, host: u64, device: u64, offset: usize) -> Result<Side, u32> {
     match kind {
-        HOST => Ok(Side::Host(host + offset as u64)),
-        DEVICE => Ok(Side::Device(device + offset as u64)),
-        UNIFIED => Ok(classify(device + offset as u64)),
+        HOST => Ok(Side::Host(end(host, offset as u64)?)),
+        DEVICE => Ok(Side::Device(end(device, offset as u64)?)),
+        UNIFIED => Ok(classify(end(device, offset as u64)?)),
         _ => Err(code::NOT_SUPPORTED),
     }
 }
@@ -119,8 +124,18 @@ fn copy_2d(on: Handle, p: *const Memcpy2D, wait: bool) -> Outcome {
     if p.src_pitch != 0 && p.src_pitch < p.width || p.dst_pitch != 0 && p.dst_pitch < p.width {
         return Err(code::INVALID_VALUE);
     }
-    let src = side(p.src_type, p.src_host as u64, p.src_device, p.src_y * src_pitch + p.src_x)?;
-    let dst = side(p.dst_type, p.dst_host as u64, p.dst_device, p.dst_y * dst_pitch + p.dst_x)?;
+    let src = side(
+        p.src_type,
+        p.src_host as u64,
+        p.src_device,
+        offset([(0, 0), (p.src_y, src_pitch)], p.src_x)?,
+    )?;
+    let dst = side(
+        p.dst_type,
+        p.dst_host as u64,
+        p.dst_device,
+        offset([(0, 0), (p.dst_y, dst_pitch)], p.dst_x)?,
+    )?;
     let copy = Copy {
         dst: 0,
         src: 0,
@@ -140,10 +155,10 @@ fn copy_3d(on: Handle, p: *const Memcpy3D, wait: bool) -> Outcome {
     // SAFETY: the program passes a structure or null.
     let p = unsafe { p.as_ref() }.ok_or(code::INVALID_VALUE)?;
     let (src_pitch, dst_pitch) = (p.src_pitch.max(p.width), p.dst_pitch.max(p.width));
-    let src_slice = src_pitch * p.src_height.max(p.height);
-    let dst_slice = dst_pitch * p.dst_height.max(p.height);
-    let src_at = p.src_z * src_slice + p.src_y * src_pitch + p.src_x;
-    let dst_at = p.dst_z * dst_slice + p.dst_y * dst_pitch + p.dst_x;
+    let src_slice = offset([(0, 0), (src_pitch, p.src_height.max(p.height))], 0)?;
+    let dst_slice = offset([(0, 0), (dst_pitch, p.dst_height.max(p.height))], 0)?;
+    let src_at = offset([(p.src_z, src_slice), (p.src_y, src_pitch)], p.src_x)?;
+    let dst_at = offset([(p.dst_z, dst_slice), (p.dst_y, dst_pitch)], p.dst_x)?;
     let src = side(p.src_type, p.src_host as u64, p.src_device, src_at)?;
     let dst = side(p.dst_type, p.dst_host as u64, p.dst_device, dst_at)?;
     let copy = Copy {

@@ -21,7 +21,7 @@ api! {
         if ptr.is_null() || pitch.is_null() || ![4, 8, 16].contains(&element) {
             return Err(code::INVALID_VALUE);
         }
-        let row = width.next_multiple_of(512);
+        let row = width.checked_next_multiple_of(512).ok_or(code::INVALID_VALUE)?;
         let bytes = row.checked_mul(height).ok_or(code::INVALID_VALUE)?;
         out(ptr, memory::allocate(&ctx, bytes as u64, Kind::Plain)?)?;
         out(pitch, row)

@@ -3,23 +3,23 @@
 use crate::abi::{CUdeviceptr, Handle, Outcome, code};
 use crate::entry::api;
 use crate::guard::Fill;
-use crate::space::SPACE;
 use crate::work::Work;
-use crate::{image, memory, schedule, stream};
+use crate::{memory, schedule, stream};
 
 fn fill(on: Handle, what: Fill, wait: bool) -> Outcome {
     let stream = stream::find(on)?;
     if what.width == 0 || what.height == 0 {
         return Ok(());
     }
-    let row = what.width as u64 * u64::from(what.bytes);
-    let span = (what.height as u64 - 1) * what.pitch as u64 + row;
+    let row = (what.width as u64).checked_mul(u64::from(what.bytes));
+    let rows = (what.height as u64 - 1).checked_mul(what.pitch as u64);
+    let sizes = row.zip(rows).and_then(|(row, rows)| Some((row, row.checked_add(rows)?)));
+    let (row, span) = sizes.ok_or(code::INVALID_VALUE)?;
     let at = what.dst;
-    let known = memory::containing(at).is_some_and(|a| at + span <= a.base + a.bytes)
-        || image::global_containing(at).is_some_and(|(s, len)| at + span <= s + len)
-        || memory::host_containing(at as usize).is_some()
-        || (memory::containing(at).is_none() && SPACE.lock().accessible(at, span));
-    if !known || at % u64::from(what.bytes) != 0 || (what.height > 1 && (what.pitch as u64) < row) {
+    if !memory::known_device_range(at, span)
+        || at % u64::from(what.bytes) != 0
+        || (what.height > 1 && (what.pitch as u64) < row)
+    {
         return Err(code::INVALID_VALUE);
     }
     let item = stream.submit(Some(Work::Fill(what)))?;

@@ -58,9 +58,8 @@ api! {
     fn cuStreamWaitEvent | cuStreamWaitEvent_ptsz(s: Handle, e: Handle, _flags: u32) {
         let on = stream::find(s)?;
         let items = stream::event(e)?.items();
-        on.wait_for(items);
         // An item of its own, so that the wait is in the stream's order even if nothing follows.
-        on.submit(None).map(drop)
+        on.submit_after(None, items).map(drop)
     }
     fn cuStreamAddCallback | cuStreamAddCallback_ptsz(s: Handle, f: *const c_void, data: *mut c_void, flags: u32) {
         let on = stream::find(s)?;
@@ -160,8 +159,9 @@ api! {
         crate::sim::ready()?;
         let ctx = context::find(ctx)?;
         let items = stream::event(e)?.items();
-        for on in ctx.order.lock().streams.iter() {
-            on.wait_for(items.clone());
+        let streams = ctx.order.lock().streams.clone();
+        for on in streams {
+            on.submit_after(None, items.clone())?;
         }
         Ok(())
     }
