@@ -150,6 +150,7 @@ macro_rules! entry {
         #[unsafe(naked)]
         $vis unsafe extern "C" fn $name() {
             core::arch::naked_asm!(
+                ".cfi_startproc",
                 ".cfi_def_cfa_offset 8",
                 "push rbp",
                 ".cfi_def_cfa_offset 16",
@@ -201,6 +202,7 @@ macro_rules! entry {
                 "mov eax, edx",
                 "leave",
                 "ret",
+                ".cfi_endproc",
                 handler = sym $handler,
             )
         }
