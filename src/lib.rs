@@ -1,5 +1,6 @@
 //! coldpress: a drop-in CUDA memory allocator shim.
 
+mod capi;
 pub mod codec;
 pub mod config;
 pub mod driver;

@@ -4,10 +4,9 @@ use super::block::{Allocation, BLOCKS, Kind, reason};
 use super::engine::{self, EVICTED};
 use super::memory::PATIENCE;
 use super::query::{self, Found};
-use super::restore::restore;
-use super::state::State;
+use super::restore::{Pinned, restore, restore_within};
 use super::ticket::{self, Ticket};
-use super::{evict, quiet};
+use super::{evict, memory, quiet};
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::stats;
 use std::sync::atomic::Ordering;
@@ -73,20 +72,20 @@ pub fn set_off(off: bool) -> Result<(), CUresult> {
 
 /// Which allocations a request means: the one at an address, those of a tag, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum Which<'a> {
     /// The allocation that contains this address.
     At(CUdeviceptr),
-    /// All that were made under this tag.
-    Tagged(u32),
+    /// All that were made under one of these tags.
+    Tagged(&'a [u32]),
     /// All.
     All,
 }
 
-impl Which {
+impl Which<'_> {
     fn blocks(self) -> Result<Vec<u32>, CUresult> {
         match self {
             Which::At(ptr) => Ok(vec![query::find(ptr).ok_or(code::INVALID_VALUE)?.block]),
-            Which::Tagged(tag) => Ok(holding(|a| a.tag == tag)),
+            Which::Tagged(tags) => Ok(holding(|a| tags.contains(&a.tag))),
             Which::All => Ok(holding(|_| true)),
         }
     }
@@ -104,7 +103,7 @@ fn holding(wanted: impl Fn(&Allocation) -> bool) -> Vec<u32> {
 
 /// Evicts what is meant, as far as nothing keeps it; the physical bytes that came free. Slabs
 /// never leave.
-pub fn evict(which: Which) -> Result<u64, CUresult> {
+pub fn evict(which: Which<'_>) -> Result<u64, CUresult> {
     let ids = which.blocks()?;
     let mut ticket = ticket::take().ok_or(code::NOT_READY)?;
     let Some(quiet) = quiet::reach(PATIENCE, &ticket)? else { return Err(code::NOT_READY) };
@@ -117,16 +116,59 @@ pub fn evict(which: Which) -> Result<u64, CUresult> {
     Ok(bytes)
 }
 
-/// Makes what is meant resident.
-pub fn restore_which(which: Which) -> Result<(), CUresult> {
-    let ids = which.blocks()?;
-    let mut ticket = ticket::take().ok_or(code::NOT_READY)?;
-    for id in ids {
-        if BLOCKS.get(id).word.load().state() != State::Resident {
-            restore(id, &mut ticket)?;
+/// What an eviction of `which` left on the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staying {
+    /// Blocks that stay.
+    pub blocks: usize,
+    /// Of those, blocks that the program has pinned.
+    pub pinned: usize,
+    /// Of those, slabs of small allocations.
+    pub slabs: usize,
+}
+
+/// Counts what is meant and on the device.
+pub fn staying(which: Which<'_>) -> Result<Staying, CUresult> {
+    let mut out = Staying::default();
+    for id in which.blocks()? {
+        if !away(id) {
+            out.blocks += 1;
+            out.pinned += usize::from(user_pinned(id));
+            out.slabs += usize::from(BLOCKS.get(id).kind() == Kind::Slab);
         }
     }
+    Ok(out)
+}
+
+/// True if the bytes of the block are not on the device.
+pub fn away(id: u32) -> bool {
+    BLOCKS.get(id).word.load().state().is_evicted()
+}
+
+/// Makes what is meant resident, as far as it fits under the limit.
+pub fn restore_which(which: Which<'_>) -> Result<(), CUresult> {
+    let ids = which.blocks()?;
+    let mut ticket = ticket::take().ok_or(code::NOT_READY)?;
+    // Held until all are there: restoring one must not evict another of the set.
+    let mut held = Pinned::default();
+    let absent: Vec<u32> = ids.into_iter().filter(|&id| !held.pin(BLOCKS.get(id))).collect();
+    for id in absent {
+        restore_within(id, &mut ticket, false)?;
+        held.pin(BLOCKS.get(id));
+    }
     Ok(())
+}
+
+/// Gives device memory that is held ready, and what is freed and has passed, back to the driver.
+pub fn trim() {
+    let Some(mut ticket) = ticket::take() else { return };
+    // Not quiet in time: what is still in use stays in limbo.
+    let quiet = quiet::reach(PATIENCE, &ticket);
+    for device in engine::devices() {
+        memory::retire(device, &mut ticket);
+        memory::empty_pool(device);
+    }
+    drop(quiet);
 }
 
 /// Makes the allocation at `ptr` resident and keeps it so until as many unpins.
@@ -135,7 +177,7 @@ pub fn pin(ptr: CUdeviceptr) -> Result<(), CUresult> {
     // The ticket keeps evictors out between the count and the restore.
     let mut ticket = ticket::take().ok_or(code::NOT_READY)?;
     change_pins(&found, 1)?;
-    restore(found.block, &mut ticket).inspect_err(|_| {
+    restore_within(found.block, &mut ticket, false).inspect_err(|_| {
         let _ = change_pins(&found, -1);
     })
 }

@@ -5,7 +5,7 @@
 //! nobody has it: launches and allocations go first.
 
 use super::memory::PATIENCE;
-use super::{control, engine, evict, gauges, memory, quiet, ticket};
+use super::{control, engine, evict, gauges, memory, prefetch, quiet, ticket};
 use crate::config::{self, Mode};
 use crate::stats::{self, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +45,7 @@ fn run() {
             crate::say::once("manager", "the background thread failed and has ended");
             return;
         }
-        std::thread::sleep(TICK);
+        prefetch::wait(TICK);
     }
 }
 
@@ -57,6 +57,7 @@ fn tick() {
         page.user_off.set(u64::from(off));
         page.control_ack(order.number, done);
     }
+    prefetch::serve();
     if config::get().mode == Mode::Active && engine::armed() {
         keep_free();
     }

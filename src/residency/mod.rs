@@ -7,7 +7,7 @@
 //! `engine` (devices and sizes), `alloc` with `shared` and `slab` (giving out memory), `memory`
 //! (physical memory under the limit), `section`, `ticket`, `quiet` and `fence` (who may do what
 //! when), `submit` (what a launch or copy goes through), `scan`, `evict`, `restore`, and `query`,
-//! `control`, `contexts` for the outside.
+//! `control`, `prefetch`, `contexts` for the outside.
 
 pub mod alloc;
 pub mod block;
@@ -19,6 +19,7 @@ mod fence;
 mod gauges;
 mod manager;
 mod memory;
+pub mod prefetch;
 pub mod query;
 mod quiet;
 mod restore;

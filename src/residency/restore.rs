@@ -24,8 +24,16 @@ pub const POISONED: CUresult = code::ECC_UNCORRECTABLE;
 /// Makes a block resident, and every evicted block that its bytes point to: a kernel that gets
 /// this block can follow them.
 pub fn restore(id: u32, ticket: &mut Ticket) -> Result<(), CUresult> {
+    restore_within(id, ticket, true)
+}
+
+/// As [`restore`]; `exceed` allows passing the limit as a last resort, which an operation of the
+/// program needs and a mere wish does not.
+pub fn restore_within(id: u32, ticket: &mut Ticket, exceed: bool) -> Result<(), CUresult> {
     let mut todo = vec![id];
-    let mut done = Vec::new();
+    let mut filled: Vec<Filled> = Vec::new();
+    // Resident blocks that the set names: until it is resident no scan sees that it does.
+    let mut named = Pinned::default();
     let mut result = Ok(());
     while let Some(id) = todo.pop() {
         let block = BLOCKS.get(id);
@@ -33,32 +41,77 @@ pub fn restore(id: u32, ticket: &mut Ticket) -> Result<(), CUresult> {
             State::Compressed | State::Spilled => {}
             State::Poisoned => {
                 result = Err(POISONED);
+                break;
+            }
+            _ => {
+                named.pin(block);
                 continue;
             }
-            _ => continue,
         }
-        match restore_one(id, ticket) {
-            Ok(outgoing) => {
-                // Held until all are there: restoring one must not evict another of the set.
-                if block.word.apply(Event::Pin).is_ok() {
-                    done.push(block);
-                }
-                let view = MAP.view();
-                todo.extend(outgoing.iter().map(|&g| view.at(g)).filter(|&id| id != 0));
-            }
+        todo.extend(outgoing(block).into_iter().filter(|&id| !named.pin(BLOCKS.get(id))));
+        match fill_one(id, ticket, exceed) {
+            Ok(one) => filled.push(one),
             Err(e) => {
                 result = Err(e);
                 break;
             }
         }
     }
-    for block in done {
-        let _ = block.word.apply(Event::Unpin);
+    // All or none: a block whose bytes point to one that is away must not be handed out.
+    for one in filled {
+        match result {
+            Ok(()) => finish(one, ticket),
+            Err(_) => undo(one, ticket),
+        }
     }
+    gauges::publish_host(&ticket::work(ticket).arena);
     result
 }
 
-fn restore_one(id: u32, ticket: &mut Ticket) -> Result<Vec<u64>, CUresult> {
+/// The blocks that the copy of an evicted one points into.
+fn outgoing(block: &Block) -> Vec<u32> {
+    let view = MAP.view();
+    let cold = block.cold.lock();
+    let granules = cold.blob.iter().flat_map(|blob| &blob.outgoing);
+    let mut ids: Vec<u32> = granules.map(|&g| view.at(g)).filter(|&id| id != 0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Short pins of several blocks, dropped together.
+#[derive(Default)]
+pub struct Pinned(Vec<&'static Block>);
+
+impl Pinned {
+    /// Keeps the block on the device if it is there; false if it is not.
+    pub fn pin(&mut self, block: &'static Block) -> bool {
+        let pinned = block.word.apply(Event::Pin).is_ok();
+        if pinned {
+            self.0.push(block);
+        }
+        pinned
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        for block in &self.0 {
+            let _ = block.word.apply(Event::Unpin);
+        }
+    }
+}
+
+/// A block with all its bytes in place, still RESTORING.
+struct Filled {
+    id: u32,
+    block: &'static Block,
+    device: &'static engine::Device,
+    blob: Blob,
+    started: Instant,
+}
+
+fn fill_one(id: u32, ticket: &mut Ticket, exceed: bool) -> Result<Filled, CUresult> {
     let started = Instant::now();
     let block = BLOCKS.get(id);
     let device = engine::device_of(block.device()).ok_or(code::NOT_INITIALIZED)?;
@@ -68,32 +121,32 @@ fn restore_one(id: u32, ticket: &mut Ticket) -> Result<Vec<u64>, CUresult> {
         poison(id, block, "its copy is missing");
         return Err(POISONED);
     };
-    if let Err(e) = map_missing(device, block, &blob, ticket) {
-        block.cold.lock().blob = Some(blob);
-        let _ = block.word.apply(Event::AbandonRestore);
+    let one = Filled { id, block, device, blob, started };
+    if let Err(e) = map_missing(device, block, &one.blob, ticket, exceed) {
+        abandon(one);
         return Err(e);
     }
-    let filled = fill(device, block, &blob, ticket::work(ticket));
-    match filled {
-        Ok(()) => {}
+    match fill(device, block, &one.blob, ticket::work(ticket)) {
+        Ok(()) => Ok(one),
         Err(Fill::Corrupt(page)) => {
             poison(id, block, &format!("page {page} does not have its hash"));
             take_memory_back(device, block, ticket);
-            release_blob(Some(blob), ticket::work(ticket));
-            return Err(POISONED);
+            release_blob(Some(one.blob), ticket::work(ticket));
+            Err(POISONED)
         }
         Err(Fill::Driver(e)) => {
-            take_memory_back(device, block, ticket);
-            block.cold.lock().blob = Some(blob);
-            let _ = block.word.apply(Event::AbandonRestore);
-            return Err(e);
+            undo(one, ticket);
+            Err(e)
         }
     }
+}
+
+/// The block is usable from here on.
+fn finish(one: Filled, ticket: &mut Ticket) {
+    let Filled { id, block, blob, started, .. } = one;
     let bytes: u64 = blob.pages.iter().map(|(p, _)| u64::from(p.len)).sum();
     block.last_use.store(super::now(), Ordering::Relaxed);
-    let outgoing = blob.outgoing.clone();
     release_blob(Some(blob), ticket::work(ticket));
-    gauges::publish_host(&ticket::work(ticket).arena);
     EVICTED.fetch_sub(1, Ordering::SeqCst);
     let _ = block.word.apply(Event::FinishRestore);
     let page = stats::page();
@@ -102,18 +155,29 @@ fn restore_one(id: u32, ticket: &mut Ticket) -> Result<Vec<u64>, CUresult> {
     page.bytes_verified.add(bytes);
     page.restore_latency.record(started.elapsed());
     tracing::debug!(block = id, bytes, took = ?started.elapsed(), "restored");
-    Ok(outgoing)
 }
 
-/// Maps what is not mapped of the block, with as much memory as the card has.
+/// The block stays away, with its copy.
+fn undo(one: Filled, ticket: &mut Ticket) {
+    take_memory_back(one.device, one.block, ticket);
+    abandon(one);
+}
+
+fn abandon(one: Filled) {
+    one.block.cold.lock().blob = Some(one.blob);
+    let _ = one.block.word.apply(Event::AbandonRestore);
+}
+
+/// Maps what is not mapped of the block.
 fn map_missing(
     device: &'static engine::Device,
     block: &Block,
     blob: &Blob,
     ticket: &mut Ticket,
+    exceed: bool,
 ) -> Result<(), CUresult> {
     for (first, granules) in missing(&blob.extents, &block.cold.lock().extents.clone()) {
-        let mapped = acquire(device, granules, Some(ticket), true)
+        let mapped = acquire(device, granules, Some(ticket), exceed)
             .and_then(|handles| map_run(device, block.base(), first, &handles));
         match mapped {
             Ok(extents) => {
