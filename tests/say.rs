@@ -63,7 +63,7 @@ fn a_job_that_was_helped() {
     let text = said("helped", &[("COLDPRESS_CONF", "limit:20GiB,limti:3")]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "coldpress: unknown option limti; nearest is limit");
-    let expected = start("rescue, H200 141 GB, DRIVER, limit 20GiB, verify on");
+    let expected = start("rescue, H200 141 GB, DRIVER, limit 20 GiB, verify on");
     assert_eq!(lines[1], expected.trim_end());
     let first = "coldpress: out of memory avoided: 3 GiB moved to host memory in 12 ms; watch: coldpress stat ";
     assert!(lines[2].starts_with(first), "{}", lines[2]);

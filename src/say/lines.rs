@@ -54,6 +54,9 @@ pub fn start_line(cards: &[Card], driver: &str, loaded: &Loaded) -> String {
                 parts.push(machine(cards));
                 parts.push(format!("driver {driver}"));
             }
+            "limit" if setting.origin != Origin::Default => {
+                parts.push(format!("limit {}", loaded.config.limit));
+            }
             "verify" => parts.push(format!("verify {}", setting.value)),
             _ if setting.origin != Origin::Default => {
                 parts.push(format!("{} {}", key.replace('_', " "), setting.value));
@@ -198,10 +201,10 @@ mod tests {
             start_line(
                 &[h200.clone(), h200, card("Tiny", 64 << 20)],
                 "CUDA 12.4",
-                &loaded("mode:active,limit:40%,verify:restore")
+                &loaded("mode:active,limit:1048576,watermark:5%,verify:restore")
             ),
-            "coldpress 0.1: active, 2x H200 141 GB + Tiny 64 MiB, driver CUDA 12.4, limit 40%, \
-             verify restore (off: COLDPRESS_DISABLE=1)"
+            "coldpress 0.1: active, 2x H200 141 GB + Tiny 64 MiB, driver CUDA 12.4, limit 1 MiB, \
+             verify restore, watermark 5% (off: COLDPRESS_DISABLE=1)"
         );
     }
 

@@ -4,6 +4,7 @@
 mod broken_demo;
 mod docs;
 mod env;
+mod library;
 mod run;
 mod stat;
 
