@@ -28,6 +28,7 @@ pub mod code {
     pub const CONTEXT_IS_DESTROYED: CUresult = 709;
     pub const HOST_MEMORY_ALREADY_REGISTERED: CUresult = 712;
     pub const HOST_MEMORY_NOT_REGISTERED: CUresult = 713;
+    pub const NOT_PERMITTED: CUresult = 800;
     pub const NOT_SUPPORTED: CUresult = 801;
     pub const UNKNOWN: CUresult = 999;
 }

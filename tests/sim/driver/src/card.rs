@@ -87,12 +87,12 @@ impl Card {
         unsafe { libc::fallocate(self.fd, PUNCH, at as i64, bytes as i64) };
         let mut free = self.free.lock();
         let (mut at, mut len) = (at, bytes);
-        if let Some((&before, &n)) = free.range(..at).next_back() {
-            if before + n == at {
-                free.remove(&before);
-                at = before;
-                len += n;
-            }
+        if let Some((&before, &n)) = free.range(..at).next_back()
+            && before + n == at
+        {
+            free.remove(&before);
+            at = before;
+            len += n;
         }
         if let Some(n) = free.remove(&(at + len)) {
             len += n;
@@ -102,10 +102,12 @@ impl Card {
     }
 }
 
+static LEDGER_FILE: OnceLock<i32> = OnceLock::new();
+
 fn ledger() -> &'static Ledger {
     static LEDGER: OnceLock<usize> = OnceLock::new();
     let at = *LEDGER.get_or_init(|| {
-        let fd = match &settings::get().shared {
+        let fd = *LEDGER_FILE.get_or_init(|| match &settings::get().shared {
             Some(name) => {
                 let name = std::ffi::CString::new(format!("/simcuda-{name}")).unwrap_or_default();
                 // SAFETY: a file of our own name; zero bytes are a valid ledger.
@@ -113,7 +115,7 @@ fn ledger() -> &'static Ledger {
             }
             // SAFETY: a new anonymous file.
             None => unsafe { libc::memfd_create(c"simcuda-ledger".as_ptr(), libc::MFD_CLOEXEC) },
-        };
+        });
         let bytes = size_of::<Ledger>();
         // SAFETY: the file is made large enough before it is mapped; the mapping stays for ever.
         unsafe {
@@ -133,24 +135,58 @@ fn mine() -> &'static Process {
     static MINE: OnceLock<usize> = OnceLock::new();
     let ledger = ledger();
     let i = *MINE.get_or_init(|| {
+        let _alone = between_processes();
         let pid = std::process::id();
-        sweep();
+        // Of a group that has ended nothing counts any more.
+        if sweep() == 0 {
+            ledger.peak.iter().for_each(|p| p.store(0, Ordering::Release));
+        }
         let free = |p: &Process| {
             p.pid.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
-        ledger.processes.iter().position(free).unwrap_or(PROCESSES - 1)
+        ledger.processes.iter().position(free).unwrap_or_else(|| {
+            eprintln!("simcuda: more than {PROCESSES} processes share the cards");
+            PROCESSES - 1
+        })
     });
     &ledger.processes[i]
 }
 
-fn sweep() {
+/// Clears the lines of processes that have ended; how many are left.
+fn sweep() -> usize {
+    let mut alive = 0;
     for process in &ledger().processes {
         let pid = process.pid.load(Ordering::Acquire);
-        // SAFETY: signal 0 only asks whether the process exists.
-        if pid != 0 && unsafe { libc::kill(pid as i32, 0) } != 0 {
+        if pid == 0 {
+            continue;
+        }
+        // SAFETY: signal 0 only asks whether the process exists; another user's does too.
+        let asked = unsafe { libc::kill(pid as i32, 0) };
+        if asked == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH) {
+            alive += 1;
+        } else {
             process.used.iter().for_each(|u| u.store(0, Ordering::Release));
             process.pid.store(0, Ordering::Release);
         }
+    }
+    alive
+}
+
+/// One process of the group at a time, while the value lives; an end of the process frees it.
+struct Alone(i32);
+
+fn between_processes() -> Option<Alone> {
+    settings::get().shared.as_ref()?;
+    let fd = *LEDGER_FILE.get()?;
+    // SAFETY: locks a file of ours.
+    unsafe { libc::flock(fd, libc::LOCK_EX) };
+    Some(Alone(fd))
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { libc::flock(self.0, libc::LOCK_UN) };
     }
 }
 
@@ -158,7 +194,7 @@ fn total(card: usize) -> u64 {
     ledger().processes.iter().map(|p| p.used[card].load(Ordering::Acquire)).sum()
 }
 
-/// Serialises charging between threads; between processes the check is optimistic and undone.
+/// Serialises charging between threads.
 static CHARGE: Mutex<()> = Mutex::new(());
 
 fn charge(card: usize, bytes: u64) -> Outcome {
@@ -167,6 +203,7 @@ fn charge(card: usize, bytes: u64) -> Outcome {
     }
     let mine = mine();
     let _turn = CHARGE.lock();
+    let _alone = between_processes();
     mine.used[card].fetch_add(bytes, Ordering::AcqRel);
     let mut now = total(card);
     if now > settings::get().budget && settings::get().shared.is_some() {
@@ -187,7 +224,13 @@ fn uncharge(card: usize, bytes: u64) {
 
 /// Bytes taken on a card, by all processes that share it.
 pub fn used(card: usize) -> u64 {
-    if card < MAX { total(card) } else { 0 }
+    if card >= MAX {
+        return 0;
+    }
+    if settings::get().shared.is_some() {
+        sweep();
+    }
+    total(card)
 }
 
 /// Bytes taken by this process alone.

@@ -1,6 +1,7 @@
 //! Contexts: who is current, what is queued in them, whether they have failed.
 
 use crate::abi::{Handle, Outcome, code};
+use crate::handles::Id;
 use crate::schedule::Item;
 use crate::sim;
 use crate::stream::Stream;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// A context.
 #[derive(Debug)]
 pub struct Context {
+    id: Id,
     pub device: usize,
     pub primary: bool,
     pub flags: AtomicU32,
@@ -61,6 +63,7 @@ fn with_stack<T>(f: impl Fn(&mut Vec<usize>) -> T) -> T {
 impl Context {
     fn new(device: usize, primary: bool, flags: u32) -> Arc<Context> {
         let ctx = Arc::new(Context {
+            id: Id::new(),
             device,
             primary,
             flags: AtomicU32::new(flags),
@@ -74,9 +77,9 @@ impl Context {
         ctx
     }
 
-    /// Its handle: the address, as unique as it lives long.
-    pub fn handle(self: &Arc<Self>) -> Handle {
-        Arc::as_ptr(self) as Handle
+    /// Its handle.
+    pub fn handle(&self) -> Handle {
+        self.id.get() as Handle
     }
 
     /// The error every later call returns; 0 for none.
@@ -197,7 +200,7 @@ fn end(ctx: &Arc<Context>) {
     let handle = ctx.handle() as usize;
     crate::stream::context_gone(handle);
     crate::memory::context_gone(handle);
-    crate::image::context_gone(handle);
+    crate::loaded::context_gone(handle);
     if let Some(live) = LIVE.lock().as_mut() {
         live.remove(&handle);
     }

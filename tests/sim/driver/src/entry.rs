@@ -64,7 +64,20 @@ pub fn add_failures(spec: Option<&str>) -> bool {
     true
 }
 
+/// The rules the environment gives, before the first call.
+fn read_environment() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        if let Ok(spec) = std::env::var("SIMCUDA_FAIL")
+            && !add_failures(Some(&spec))
+        {
+            eprintln!("simcuda: SIMCUDA_FAIL must be NAME:N=CODE,..; ignored");
+        }
+    });
+}
+
 fn injected(name: &str) -> Option<CUresult> {
+    read_environment();
     if !ANY_RULES.load(Ordering::Acquire) {
         return None;
     }
@@ -112,7 +125,16 @@ pub fn run(
     };
     PER_THREAD.with(|p| p.set(before));
     if trace::on() {
-        trace::call(started, call.name, result, args());
+        let notes = trace::take_notes();
+        let mut args = args();
+        for (_, shown) in &mut args {
+            let written = notes.written.iter().find(|(at, _)| shown.as_u64() == Some(*at as u64));
+            if let Some((_, value)) = written {
+                *shown = value.clone();
+            }
+        }
+        args.extend(notes.details);
+        trace::call(started, call.name, result, args);
     }
     result
 }
@@ -127,7 +149,18 @@ macro_rules! shown_numbers {
         fn shown(&self) -> serde_json::Value { (*self).into() }
     })*};
 }
-shown_numbers!(i32 u8 u16 u32 u64 usize);
+shown_numbers!(i32 u8 u16 u32 u64 usize f32);
+
+impl Shown for [u8; 16] {
+    fn shown(&self) -> serde_json::Value {
+        self.to_vec().into()
+    }
+}
+impl Shown for crate::abi::AllocationProp {
+    fn shown(&self) -> serde_json::Value {
+        self.location.id.into()
+    }
+}
 
 impl<T> Shown for *const T {
     fn shown(&self) -> serde_json::Value {

@@ -9,9 +9,17 @@
 #include <stdint.h>
 #include <string.h>
 
-static __thread sigjmp_buf *volatile target;
-static __thread uintptr_t fault_address;
-static struct sigaction before_segv, before_bus;
+/* In static storage of each thread, so that the handler of a thread that never worked can look. */
+#define PER_THREAD static __thread __attribute__((tls_model("initial-exec")))
+PER_THREAD sigjmp_buf *volatile target;
+PER_THREAD uintptr_t fault_address;
+PER_THREAD int passing;
+
+/* Who handled a signal when we first came, and when we last came. */
+struct others {
+    struct sigaction first, last;
+};
+static struct others segv, bus;
 
 static void pass_on(const struct sigaction *before, int sig, siginfo_t *info, void *ctx)
 {
@@ -27,30 +35,53 @@ static void pass_on(const struct sigaction *before, int sig, siginfo_t *info, vo
 
 static void on_fault(int sig, siginfo_t *info, void *ctx)
 {
+    const struct others *others = sig == SIGSEGV ? &segv : &bus;
     sigjmp_buf *to = target;
     if (to) {
         target = NULL;
         fault_address = (uintptr_t)info->si_addr;
         siglongjmp(*to, 1);
     }
-    pass_on(sig == SIGSEGV ? &before_segv : &before_bus, sig, info, ctx);
+    if (passing) {
+        /* Whoever came after us passed it back: on to those before us both. */
+        pass_on(&others->first, sig, info, ctx);
+        return;
+    }
+    passing = 1;
+    pass_on(&others->last, sig, info, ctx);
+    passing = 0;
 }
 
-void sim_guard_install(void)
+static void arm(int sig, struct others *others, int once)
 {
-    struct sigaction action;
+    struct sigaction action, now;
+    sigaction(sig, NULL, &now);
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault)
+        return;
+    if (once)
+        others->first = now;
+    others->last = now;
     memset(&action, 0, sizeof action);
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGSEGV, &action, &before_segv);
-    sigaction(SIGBUS, &action, &before_bus);
+    sigaction(sig, &action, NULL);
+}
+
+void sim_guard_install(void)
+{
+    arm(SIGSEGV, &segv, 1);
+    arm(SIGBUS, &bus, 1);
 }
 
 /* Runs f(arg); 0, or 1 after a fault, whose address is then in *address. */
 int sim_guard_run(void (*f)(void *), void *arg, uintptr_t *address)
 {
     sigjmp_buf here;
+    /* The program may have put its own handler in our place since. */
+    arm(SIGSEGV, &segv, 0);
+    arm(SIGBUS, &bus, 0);
+    passing = 0;
     if (sigsetjmp(here, 1)) {
         *address = fault_address;
         return 1;

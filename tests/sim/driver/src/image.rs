@@ -4,9 +4,7 @@
 //! u32 count, then per kernel u32 length, name, u32 parameters, then (u32 offset, u32 size) each.
 //! No note, no load.
 
-use crate::abi::{Handle, Outcome, code};
-use parking_lot::Mutex;
-use std::collections::HashMap;
+use crate::abi::{Outcome, code};
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
 
@@ -28,8 +26,6 @@ pub struct Image {
     pub kernels: Vec<KernelInfo>,
     /// Exported data symbols: name, address, bytes.
     globals: Vec<(String, u64, u64)>,
-    /// Context it was loaded in; 0 for libraries.
-    pub ctx: usize,
 }
 
 impl Drop for Image {
@@ -53,7 +49,7 @@ impl Drop for Image {
 ///
 /// # Safety
 /// `data` points to a whole image.
-pub unsafe fn load(data: *const u8, ctx: usize) -> Outcome<Arc<Image>> {
+pub unsafe fn load(data: *const u8) -> Outcome<Arc<Image>> {
     if data.is_null() {
         return Err(code::INVALID_VALUE);
     }
@@ -70,7 +66,7 @@ pub unsafe fn load(data: *const u8, ctx: usize) -> Outcome<Arc<Image>> {
     let note = section(bytes, ".note.coldpress.kernels")?;
     let kernels = parse_note(&note.bytes)?;
     let (dl, fd) = open(bytes)?;
-    let mut image = Image { dl, fd, kernels, globals: Vec::new(), ctx };
+    let mut image = Image { dl, fd, kernels, globals: Vec::new() };
     for kernel in &mut image.kernels {
         // SAFETY: a live library handle and a C string.
         kernel.entry = unsafe { libc::dlsym(dl as *mut c_void, kernel.name.as_ptr()) } as usize;
@@ -223,106 +219,10 @@ impl Image {
     pub fn global(&self, name: &str) -> Option<(u64, u64)> {
         self.globals.iter().find(|(n, ..)| n == name).map(|&(_, at, size)| (at, size))
     }
-}
 
-/// A handle to one kernel of one image: what CUfunction and CUkernel point to.
-#[derive(Debug)]
-pub struct Function {
-    pub image: Arc<Image>,
-    pub index: usize,
-    /// From a library: a CUkernel.
-    pub kernel: bool,
-    pub owner: usize,
-}
-
-impl Function {
-    /// What is known of it.
-    pub fn info(&self) -> &KernelInfo {
-        &self.image.kernels[self.index]
+    /// The global an address lies in.
+    pub fn global_containing(&self, at: u64) -> Option<(u64, u64)> {
+        let found = self.globals.iter().find(|(_, start, len)| at.wrapping_sub(*start) < *len);
+        found.map(|&(_, start, len)| (start, len))
     }
-}
-
-#[derive(Debug, Default)]
-struct Loaded {
-    /// Modules and libraries by handle.
-    images: HashMap<usize, (Arc<Image>, bool)>,
-    functions: HashMap<usize, Arc<Function>>,
-}
-
-static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
-
-/// Registers a loaded image; its handle.
-pub fn add(image: Arc<Image>, library: bool) -> Handle {
-    let handle = Box::into_raw(Box::new(0u64)) as usize;
-    LOADED.lock().get_or_insert_default().images.insert(handle, (image, library));
-    handle as Handle
-}
-
-/// The image of a module or library handle.
-pub fn find(handle: Handle, library: bool) -> Outcome<Arc<Image>> {
-    crate::sim::ready()?;
-    let loaded = LOADED.lock();
-    let found = loaded.as_ref().and_then(|l| l.images.get(&(handle as usize)));
-    found.filter(|(_, l)| *l == library).map(|(i, _)| i.clone()).ok_or(code::INVALID_HANDLE)
-}
-
-/// Unloads it; its functions end.
-pub fn unload(handle: Handle, library: bool) -> Outcome {
-    find(handle, library)?;
-    if let Some(loaded) = LOADED.lock().as_mut() {
-        loaded.images.remove(&(handle as usize));
-        loaded.functions.retain(|_, f| f.owner != handle as usize);
-        // SAFETY: made by `add` from a box.
-        drop(unsafe { Box::from_raw(handle as *mut u64) });
-    }
-    Ok(())
-}
-
-/// A handle for a kernel of a module or library; the same one every time.
-pub fn function(owner: Handle, index: usize, library: bool, kernel: bool) -> Outcome<Handle> {
-    let image = find(owner, library)?;
-    let mut loaded = LOADED.lock();
-    let functions = &mut loaded.get_or_insert_default().functions;
-    let same =
-        |f: &Arc<Function>| f.owner == owner as usize && f.index == index && f.kernel == kernel;
-    if let Some((&handle, _)) = functions.iter().find(|(_, f)| same(f)) {
-        return Ok(handle as Handle);
-    }
-    let function = Arc::new(Function { image, index, kernel, owner: owner as usize });
-    let handle = Arc::as_ptr(&function) as usize;
-    functions.insert(handle, function);
-    Ok(handle as Handle)
-}
-
-/// What a function or kernel handle means.
-pub fn find_function(handle: Handle) -> Outcome<Arc<Function>> {
-    crate::sim::ready()?;
-    let loaded = LOADED.lock();
-    let found = loaded.as_ref().and_then(|l| l.functions.get(&(handle as usize)));
-    found.cloned().ok_or(code::INVALID_HANDLE)
-}
-
-/// Whether an address lies in a global of a loaded image.
-pub fn global_containing(at: u64) -> Option<(u64, u64)> {
-    let loaded = LOADED.lock();
-    let images = loaded.as_ref()?.images.values();
-    let mut all = images.flat_map(|(i, _)| &i.globals);
-    all.find(|(_, start, len)| at.wrapping_sub(*start) < *len).map(|&(_, start, len)| (start, len))
-}
-
-/// A context ends with its modules.
-pub fn context_gone(ctx: usize) {
-    let gone: Vec<usize> = {
-        let loaded = LOADED.lock();
-        let images = loaded.iter().flat_map(|l| &l.images);
-        images.filter(|(_, (i, _))| i.ctx == ctx).map(|(&h, _)| h).collect()
-    };
-    for handle in gone {
-        let _ = unload(handle as Handle, false);
-    }
-}
-
-/// Modules and libraries that are loaded.
-pub fn live() -> usize {
-    LOADED.lock().as_ref().map_or(0, |l| l.images.len())
 }

@@ -1,11 +1,11 @@
 //! Allocations: device memory by the allocation calls, pools, managed and pinned host memory.
 
-use crate::abi::{CUdeviceptr, Handle, Outcome, code, end};
+use crate::abi::{CUdeviceptr, Outcome, code, end};
 use crate::card::PAGE;
 use crate::context::Context;
 use crate::space::{Physical, SPACE};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,6 +30,13 @@ pub struct Allocation {
     pub id: u64,
 }
 
+impl Allocation {
+    /// Pools belong to devices: their memory outlives a context.
+    fn pooled(&self) -> bool {
+        matches!(self.kind, Kind::Pool(_))
+    }
+}
+
 static LIVE: Mutex<BTreeMap<CUdeviceptr, Allocation>> = Mutex::new(BTreeMap::new());
 static IDS: AtomicU64 = AtomicU64::new(1);
 
@@ -48,7 +55,7 @@ pub fn allocate(ctx: &Arc<Context>, bytes: u64, kind: Kind) -> Outcome<CUdevicep
     let base = {
         let mut space = SPACE.lock();
         let base = space.reserve(reserved, 64 << 10, 0, true)?;
-        space.map(base, reserved, physical)?;
+        space.map(base, reserved, physical, kind == Kind::Managed)?;
         space.set_access(base, reserved, u32::MAX, 0)?;
         base
     };
@@ -61,6 +68,9 @@ pub fn allocate(ctx: &Arc<Context>, bytes: u64, kind: Kind) -> Outcome<CUdevicep
         device: ctx.device,
         id: next_id(),
     };
+    if let Kind::Pool(pool) = kind {
+        crate::pools::taken(pool, reserved);
+    }
     LIVE.lock().insert(base, allocation);
     Ok(base)
 }
@@ -70,8 +80,16 @@ pub fn take(base: CUdeviceptr) -> Outcome<Allocation> {
     LIVE.lock().remove(&base).ok_or(code::INVALID_VALUE)
 }
 
+/// Gives back what `take` took.
+pub fn put_back(allocation: Allocation) {
+    LIVE.lock().insert(allocation.base, allocation);
+}
+
 /// Unmaps what `take` gave.
 pub fn release(allocation: Allocation) {
+    if let Kind::Pool(pool) = allocation.kind {
+        crate::pools::returned(pool, allocation.reserved);
+    }
     let mut space = SPACE.lock();
     let _ = space.unmap(allocation.base, allocation.reserved);
     let _ = space.unreserve(allocation.base, allocation.reserved, true);
@@ -90,7 +108,7 @@ pub fn known_device_range(at: CUdeviceptr, bytes: u64) -> bool {
     if let Some(a) = containing(at) {
         return end <= a.base + a.bytes;
     }
-    crate::image::global_containing(at).is_some_and(|(s, len)| end <= s + len)
+    crate::loaded::global_containing(at).is_some_and(|(s, len)| end <= s + len)
         || host_containing(at as usize).is_some_and(|(s, h)| end <= (s + h.bytes) as u64)
         || SPACE.lock().accessible(at, bytes)
 }
@@ -104,7 +122,8 @@ pub fn live() -> usize {
 pub fn context_gone(ctx: usize) {
     let mine: Vec<Allocation> = {
         let mut live = LIVE.lock();
-        let bases: Vec<_> = live.values().filter(|a| a.ctx == ctx).map(|a| a.base).collect();
+        let bases: Vec<_> =
+            live.values().filter(|a| a.ctx == ctx && !a.pooled()).map(|a| a.base).collect();
         bases.into_iter().filter_map(|b| live.remove(&b)).collect()
     };
     mine.into_iter().for_each(release);
@@ -118,6 +137,8 @@ pub fn context_gone(ctx: usize) {
 /// Pinned host memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
+    /// No other buffer has it.
+    pub id: u64,
     pub bytes: usize,
     /// Registered memory is the program's own.
     pub registered: bool,
@@ -140,7 +161,7 @@ pub fn host_allocate(ctx: &Arc<Context>, bytes: usize, flags: u32) -> Outcome<us
         return Err(code::OUT_OF_MEMORY);
     }
     let ctx = ctx.handle() as usize;
-    HOST.lock().insert(at as usize, Host { bytes, registered: false, flags, ctx });
+    HOST.lock().insert(at as usize, Host { id: next_id(), bytes, registered: false, flags, ctx });
     Ok(at as usize)
 }
 
@@ -154,7 +175,10 @@ pub fn host_register(ctx: &Arc<Context>, at: usize, bytes: usize, flags: u32) ->
     if host.range(..end).next_back().is_some_and(|(&s, h)| s + h.bytes > at) {
         return Err(code::HOST_MEMORY_ALREADY_REGISTERED);
     }
-    host.insert(at, Host { bytes, registered: true, flags, ctx: ctx.handle() as usize });
+    host.insert(
+        at,
+        Host { id: next_id(), bytes, registered: true, flags, ctx: ctx.handle() as usize },
+    );
     Ok(())
 }
 
@@ -187,71 +211,4 @@ pub fn host_containing(at: usize) -> Option<(usize, Host)> {
 /// Pieces of pinned memory that were allocated and not freed.
 pub fn live_host() -> usize {
     HOST.lock().values().filter(|h| !h.registered).count()
-}
-
-/// A memory pool.
-#[derive(Clone, Copy, Debug)]
-pub struct Pool {
-    pub device: usize,
-    pub default: bool,
-    pub threshold: u64,
-}
-
-static POOLS: Mutex<Option<HashMap<usize, Pool>>> = Mutex::new(None);
-static CURRENT: Mutex<[usize; crate::card::MAX]> = Mutex::new([0; crate::card::MAX]);
-
-/// The default pool of a device: a handle above all others.
-pub fn default_pool(device: usize) -> Handle {
-    let handle = 0x6000_0000_0000 + device * 64;
-    let pool = Pool { device, default: true, threshold: 0 };
-    POOLS.lock().get_or_insert_default().entry(handle).or_insert(pool);
-    handle as Handle
-}
-
-/// The pool that stream-ordered allocations of a device use.
-pub fn current_pool(device: usize) -> Handle {
-    match CURRENT.lock()[device] {
-        0 => default_pool(device),
-        handle => handle as Handle,
-    }
-}
-
-/// Chooses it.
-pub fn set_current_pool(device: usize, pool: Handle) -> Outcome {
-    find_pool(pool)?;
-    CURRENT.lock()[device] = pool as usize;
-    Ok(())
-}
-
-/// Makes a pool.
-pub fn create_pool(device: usize) -> Handle {
-    let handle = Box::into_raw(Box::new(0u64)) as usize;
-    let pool = Pool { device, default: false, threshold: 0 };
-    POOLS.lock().get_or_insert_default().insert(handle, pool);
-    handle as Handle
-}
-
-/// A live pool.
-pub fn find_pool(pool: Handle) -> Outcome<Pool> {
-    let pools = POOLS.lock();
-    pools.as_ref().and_then(|p| p.get(&(pool as usize))).copied().ok_or(code::INVALID_VALUE)
-}
-
-/// Changes the release threshold.
-pub fn set_threshold(pool: Handle, threshold: u64) -> Outcome {
-    let mut pools = POOLS.lock();
-    let found = pools.as_mut().and_then(|p| p.get_mut(&(pool as usize)));
-    found.ok_or(code::INVALID_VALUE)?.threshold = threshold;
-    Ok(())
-}
-
-/// Ends a pool.
-pub fn destroy_pool(pool: Handle) -> Outcome {
-    if find_pool(pool)?.default {
-        return Err(code::INVALID_VALUE);
-    }
-    if let Some(pools) = POOLS.lock().as_mut() {
-        pools.remove(&(pool as usize));
-    }
-    Ok(())
 }

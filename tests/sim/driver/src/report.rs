@@ -1,18 +1,18 @@
 //! What happened: high-water marks, leaks, faults, calls. As JSON at exit, and through control
 //! symbols.
 
-use crate::{card, entry, image, memory, settings, sim, space, stream};
+use crate::{card, entry, loaded, memory, settings, sim, space, stream};
 use parking_lot::Mutex;
 use std::ffi::{CStr, c_char};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-static FAULTS: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
+static FAULTS: Mutex<Vec<(u64, String, usize)>> = Mutex::new(Vec::new());
 static LAUNCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Device work touched an address it may not.
-pub fn fault(address: u64, what: &str) {
-    FAULTS.lock().push((address, what.to_owned()));
+pub fn fault(address: u64, what: &str, stream: usize) {
+    FAULTS.lock().push((address, what.to_owned(), stream));
 }
 
 /// A kernel was launched.
@@ -36,6 +36,8 @@ pub fn at_exit() {
 
 fn document() -> serde_json::Value {
     let (reservations, mappings) = space::SPACE.lock().programs_own();
+    // Addresses belong to no card; the first one stands for all.
+    let reserved = |card| if card == 0 { reservations } else { 0 };
     let handles = crate::api::vmm::live_handles();
     let devices: Vec<_> = (0..card::all().len())
         .map(|i| {
@@ -43,15 +45,17 @@ fn document() -> serde_json::Value {
                 "peak_bytes": card::peak(i),
                 "used_bytes": card::used_here(i),
                 "live_handles": handles.iter().filter(|&&d| d == i).count(),
-                "live_mappings": mappings,
-                "live_reservations": reservations,
+                "live_mappings": mappings.iter().filter(|&&d| d == i).count(),
+                "live_reservations": reserved(i),
             })
         })
         .collect();
     let faults: Vec<_> = FAULTS
         .lock()
         .iter()
-        .map(|(address, what)| serde_json::json!({"address": address, "kernel": what}))
+        .map(|(address, what, stream)| {
+            serde_json::json!({"address": address, "kernel": what, "stream": stream})
+        })
         .collect();
     let calls: serde_json::Map<_, _> =
         entry::counts().into_iter().map(|(n, c)| (n.to_owned(), c.into())).collect();
@@ -62,13 +66,13 @@ fn document() -> serde_json::Value {
         "devices": devices,
         "leaks": {
             "handles": handles.len(),
-            "mappings": mappings,
+            "mappings": mappings.len(),
             "reservations": reservations,
             "streams": stream::live(),
             "events": stream::live_events(),
             "host_allocations": memory::live_host(),
             "allocations": memory::live(),
-            "modules": image::live(),
+            "modules": loaded::live(),
         },
         "launches": LAUNCHES.load(Ordering::Relaxed),
         "faults": faults,

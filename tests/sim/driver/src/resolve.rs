@@ -33,6 +33,7 @@ pub fn find(name: &str, version: i32, flags: u64) -> Outcome<usize> {
         return Err(code::NOT_FOUND);
     }
     let known = TABLE.iter().find(|n| n.base == name).ok_or(code::NOT_FOUND)?;
+    let asked = version;
     // What is newer than the driver does not exist yet; asking for more than it knows is fine.
     let version = version.min(settings.driver_version);
     let newest = |list: &'static [(i32, &'static str)]| {
@@ -44,7 +45,7 @@ pub fn find(name: &str, version: i32, flags: u64) -> Outcome<usize> {
     let at = own(symbol)?;
     let newer = settings.newer.iter().find(|(n, _)| n == name);
     match newer {
-        Some((_, from)) if version >= *from => jump_to(at),
+        Some((_, from)) if asked >= *from => jump_to(at),
         _ => Ok(at),
     }
 }

@@ -19,6 +19,7 @@ const DONE: u8 = 2;
 /// One queued piece of work.
 #[derive(Debug)]
 pub struct Item {
+    stream: usize,
     state: AtomicU8,
     after: Mutex<Vec<Arc<Item>>>,
     work: Mutex<Option<Work>>,
@@ -35,11 +36,13 @@ impl Item {
     /// An item that runs `work` after all of `after`.
     pub fn new(
         ctx: Arc<context::Context>,
+        stream: usize,
         work: Option<Work>,
         after: Vec<Arc<Item>>,
         delay_us: u64,
     ) -> Arc<Item> {
         Arc::new(Item {
+            stream,
             state: AtomicU8::new(PENDING),
             after: Mutex::new(after.into_iter().filter(|i| !i.is_done()).collect()),
             work: Mutex::new(work),
@@ -81,14 +84,18 @@ impl Item {
                     work.duration_us(bytes, kernel),
                 ));
             }
-            work.run(&self.ctx);
+            work.run(&self.ctx, self.stream);
         }
         self.after.lock().clear();
         self.finished.store(clock::now_ns(), Ordering::Release);
         self.state.store(DONE, Ordering::Release);
         drop(FINISHED.0.lock());
         FINISHED.1.notify_all();
-        PICKER.1.notify_all();
+        if matches!(settings::get().mode, Mode::Random(_)) {
+            // Under the picker's lock: it has seen this item done, or it waits already.
+            drop(PICKER.0.lock());
+            PICKER.1.notify_all();
+        }
     }
 }
 
@@ -130,10 +137,11 @@ pub fn wait(item: &Arc<Item>) {
 
 /// Asks whether an item has run; in lazy mode asking often enough makes it run.
 pub fn query(item: &Arc<Item>) -> bool {
-    if let Mode::Lazy(k) = settings::get().mode {
-        if !item.is_done() && item.asked.fetch_add(1, Ordering::AcqRel) + 1 >= k {
-            drive(item);
-        }
+    if let Mode::Lazy(k) = settings::get().mode
+        && !item.is_done()
+        && item.asked.fetch_add(1, Ordering::AcqRel) + 1 >= k
+    {
+        drive(item);
     }
     item.is_done()
 }
@@ -195,7 +203,7 @@ fn pick(seed: u64) {
                 break items.swap_remove(ready[(state % ready.len() as u64) as usize]);
             }
         };
-        if state % 7 == 0 {
+        if state.is_multiple_of(7) {
             std::thread::sleep(std::time::Duration::from_micros(state >> 32 & 255));
         }
         next.run();

@@ -16,11 +16,6 @@ pub fn init() -> Outcome {
         Ok(_) => {
             crate::guard::install();
             crate::report::at_exit();
-            if let Ok(spec) = std::env::var("SIMCUDA_FAIL") {
-                if !crate::entry::add_failures(Some(&spec)) {
-                    eprintln!("simcuda: SIMCUDA_FAIL must be NAME:N=CODE,..; ignored");
-                }
-            }
             Ok(())
         }
         Err(owner) if owner == me => Ok(()),

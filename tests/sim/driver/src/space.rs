@@ -5,6 +5,7 @@
 
 use crate::abi::{CUdeviceptr, Outcome, code, end};
 use crate::card::{self, PAGE};
+use crate::memory::next_id;
 use crate::settings;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 /// Physical memory; freed when the last handle and mapping are gone.
 #[derive(Debug)]
 pub struct Physical {
+    /// No other piece has it.
+    pub id: u64,
     pub card: usize,
     at: u64,
     pub bytes: u64,
@@ -24,7 +27,7 @@ impl Physical {
         let bytes = bytes.checked_next_multiple_of(PAGE).ok_or(code::OUT_OF_MEMORY)?;
         let cards = card::all();
         let at = cards.get(card).ok_or(code::INVALID_DEVICE)?.take(bytes)?;
-        let physical = Physical { card, at, bytes };
+        let physical = Physical { id: next_id(), card, at, bytes };
         if settings::get().fill {
             physical.fill();
         }
@@ -59,6 +62,10 @@ pub struct Mapping {
     pub physical: Arc<Physical>,
     /// Devices that may access it, one bit each.
     pub access: u32,
+    /// No other mapping has it.
+    pub id: u64,
+    /// The host uses it too, so strict mode does not hide it.
+    host: bool,
 }
 
 #[derive(Debug)]
@@ -154,7 +161,8 @@ impl Space {
         internal: bool,
     ) -> Outcome<CUdeviceptr> {
         let align = align.max(PAGE);
-        let hinted = (hint != 0 && hint % align == 0).then(|| reserve_at(hint, bytes, align, true));
+        let hinted =
+            (hint != 0 && hint.is_multiple_of(align)).then(|| reserve_at(hint, bytes, align, true));
         let at = hinted
             .flatten()
             .or_else(|| reserve_at(0, bytes, align, false))
@@ -191,7 +199,13 @@ impl Space {
     }
 
     /// Maps physical memory; nobody may access it yet.
-    pub fn map(&mut self, at: CUdeviceptr, bytes: u64, physical: Arc<Physical>) -> Outcome {
+    pub fn map(
+        &mut self,
+        at: CUdeviceptr,
+        bytes: u64,
+        physical: Arc<Physical>,
+        host: bool,
+    ) -> Outcome {
         if bytes != physical.bytes || bytes == 0 {
             return Err(code::INVALID_VALUE);
         }
@@ -200,7 +214,9 @@ impl Space {
         if taken.is_some_and(|(&start, m)| start + m.bytes > at) {
             return Err(code::INVALID_VALUE);
         }
-        reservation.mappings.insert(at, Mapping { bytes, physical, access: 0 });
+        reservation
+            .mappings
+            .insert(at, Mapping { bytes, physical, access: 0, id: next_id(), host });
         Ok(())
     }
 
@@ -224,7 +240,7 @@ impl Space {
             let before = mapping.access;
             mapping.access = mapping.access & !forbid | allow;
             if before == 0 && mapping.access != 0 {
-                attach(start, mapping, if visible { BOTH } else { NONE })?;
+                attach(start, mapping, if visible || mapping.host { BOTH } else { NONE })?;
             } else if before != 0 && mapping.access == 0 {
                 back_to_none(start, mapping.bytes);
             }
@@ -261,10 +277,13 @@ impl Space {
         true
     }
 
-    /// Reservations and mappings made by the program itself.
-    pub fn programs_own(&self) -> (usize, usize) {
+    /// Reservations made by the program itself, and the card of every mapping in them.
+    pub fn programs_own(&self) -> (usize, Vec<usize>) {
         let own = self.reservations.values().filter(|r| !r.internal);
-        own.fold((0, 0), |(r, m), one| (r + 1, m + one.mappings.len()))
+        own.fold((0, Vec::new()), |(n, mut cards), one| {
+            cards.extend(one.mappings.values().map(|m| m.physical.card));
+            (n + 1, cards)
+        })
     }
 
     /// Strict mode: shows or hides all accessible memory.
@@ -272,7 +291,7 @@ impl Space {
         self.open = visible;
         for reservation in self.reservations.values() {
             for (&start, mapping) in &reservation.mappings {
-                if mapping.access != 0 {
+                if mapping.access != 0 && !mapping.host {
                     let prot = if visible { BOTH } else { NONE };
                     // SAFETY: changes the protection of a mapping of this space.
                     unsafe { libc::mprotect(start as *mut _, mapping.bytes as usize, prot) };

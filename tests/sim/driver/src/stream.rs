@@ -7,6 +7,7 @@
 
 use crate::abi::{CUresult, Handle, Outcome, code};
 use crate::context::{self, Context};
+use crate::handles::Id;
 use crate::schedule::{self, Item, Queue};
 use crate::work::Work;
 use crate::{entry, settings};
@@ -16,9 +17,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+/// The handles that name default streams.
+const LEGACY: usize = 1;
+const PER_THREAD: usize = 2;
+
 /// A stream.
 #[derive(Debug)]
 pub struct Stream {
+    handle: Id,
     ctx: Weak<Context>,
     pub ctx_handle: usize,
     pub blocking: bool,
@@ -36,7 +42,17 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 
 thread_local! {
     /// This thread's default streams by context.
-    static OWN: RefCell<HashMap<usize, Arc<Stream>>> = RefCell::new(HashMap::new());
+    static OWN: Own = Own::default();
+}
+
+#[derive(Default)]
+struct Own(RefCell<HashMap<usize, Arc<Stream>>>);
+
+impl Drop for Own {
+    /// They end with the thread; what is queued in them still runs.
+    fn drop(&mut self) {
+        self.0.get_mut().values().for_each(retire);
+    }
 }
 
 impl Stream {
@@ -53,6 +69,7 @@ impl Stream {
         delay_us: u64,
     ) -> Arc<Stream> {
         Arc::new(Stream {
+            handle: Id::new(),
             ctx: Arc::downgrade(ctx),
             ctx_handle: ctx.handle() as usize,
             blocking,
@@ -66,8 +83,13 @@ impl Stream {
     }
 
     /// Its handle.
-    pub fn handle(self: &Arc<Self>) -> Handle {
-        Arc::as_ptr(self) as Handle
+    pub fn handle(&self) -> Handle {
+        self.handle.get() as Handle
+    }
+
+    /// What a report calls it: its handle, or the name of the legacy stream.
+    fn name(&self) -> usize {
+        if self.legacy { LEGACY } else { self.handle.get() }
     }
 
     /// The last item queued, if it has not run.
@@ -106,7 +128,7 @@ impl Stream {
             } else if self.blocking {
                 after.extend(order.legacy.clone());
             }
-            let item = Item::new(ctx.clone(), work, after, self.delay_us);
+            let item = Item::new(ctx.clone(), self.name(), work, after, self.delay_us);
             *self.last.lock() = Some(item.clone());
             if self.legacy {
                 order.legacy = Some(item.clone());
@@ -122,13 +144,13 @@ impl Stream {
     /// Everything queued up to now, the legacy stream's rule included.
     pub fn pending(&self) -> Vec<Arc<Item>> {
         let mut all: Vec<Arc<Item>> = self.last().into_iter().collect();
-        if self.legacy {
-            if let Ok(ctx) = self.context() {
-                let order = ctx.order.lock();
-                all.extend(order.streams.iter().filter(|s| s.blocking).filter_map(|s| s.last()));
-                let blocking = order.leftovers.iter().filter(|(blocking, _)| *blocking);
-                all.extend(blocking.map(|(_, i)| i.clone()));
-            }
+        if self.legacy
+            && let Ok(ctx) = self.context()
+        {
+            let order = ctx.order.lock();
+            all.extend(order.streams.iter().filter(|s| s.blocking).filter_map(|s| s.last()));
+            let blocking = order.leftovers.iter().filter(|(blocking, _)| *blocking);
+            all.extend(blocking.map(|(_, i)| i.clone()));
         }
         all
     }
@@ -153,13 +175,18 @@ pub fn create(flags: u32, priority: i32) -> Outcome<Handle> {
 pub fn destroy(handle: Handle) -> Outcome {
     let stream = LIVE.lock().as_mut().and_then(|l| l.remove(&(handle as usize)));
     let stream = stream.ok_or(code::INVALID_HANDLE)?;
+    retire(&stream);
+    Ok(())
+}
+
+/// Takes a stream out of its context's order, but not what it has queued.
+fn retire(stream: &Arc<Stream>) {
     if let Ok(ctx) = stream.context() {
         let mut order = ctx.order.lock();
-        order.streams.retain(|s| !Arc::ptr_eq(s, &stream));
+        order.streams.retain(|s| !Arc::ptr_eq(s, stream));
         order.leftovers.retain(|(_, i)| !i.is_done());
         order.leftovers.extend(stream.last().map(|i| (stream.blocking, i)));
     }
-    Ok(())
 }
 
 /// Streams that were created and not destroyed.
@@ -179,8 +206,6 @@ pub fn context_gone(ctx: usize) {
 
 /// The stream an argument means, in the current context where it is a default stream.
 pub fn find(handle: Handle) -> Outcome<Arc<Stream>> {
-    const LEGACY: usize = 1;
-    const PER_THREAD: usize = 2;
     let own = match handle as usize {
         0 => entry::per_thread(),
         LEGACY => false,
@@ -199,8 +224,8 @@ pub fn find(handle: Handle) -> Outcome<Arc<Stream>> {
     if !own {
         return ctx.legacy();
     }
-    let find_own = |streams: &RefCell<HashMap<usize, Arc<Stream>>>| {
-        let streams = &mut *streams.borrow_mut();
+    let find_own = |own: &Own| {
+        let mut streams = own.0.borrow_mut();
         let key = ctx.handle() as usize;
         // A context at the same address is another one: its streams have another parent.
         if streams.get(&key).is_some_and(|s| s.context().is_err()) {
@@ -222,6 +247,7 @@ pub fn find(handle: Handle) -> Outcome<Arc<Stream>> {
 /// An event: what it was recorded behind.
 #[derive(Debug)]
 pub struct Event {
+    handle: Id,
     ctx: usize,
     timing: bool,
     recorded: Mutex<Vec<Arc<Item>>>,
@@ -237,12 +263,13 @@ pub fn create_event(flags: u32) -> Outcome<Handle> {
     }
     let ctx = context::current()?;
     let event = Arc::new(Event {
+        handle: Id::new(),
         ctx: ctx.handle() as usize,
         timing: flags & 2 == 0,
         recorded: Mutex::new(Vec::new()),
         ever: false.into(),
     });
-    let handle = Arc::as_ptr(&event) as Handle;
+    let handle = event.handle.get() as Handle;
     EVENTS.lock().get_or_insert_default().insert(handle as usize, event);
     Ok(handle)
 }

@@ -3,6 +3,7 @@
 use crate::abi::CUresult;
 use crate::settings;
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::OnceLock;
@@ -38,10 +39,38 @@ pub fn call(t: u64, name: &str, result: CUresult, args: Vec<(&'static str, serde
     let _ = writeln!(file.lock(), "{line}");
 }
 
-/// Writes the details of a launch.
+/// What the current call has to add to its line.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Values written through pointers, by address.
+    pub written: Vec<(usize, serde_json::Value)>,
+    pub details: Vec<(&'static str, serde_json::Value)>,
+}
+
+thread_local! {
+    static NOTES: RefCell<Notes> = RefCell::default();
+}
+
+/// Takes the notes of the current call.
+pub fn take_notes() -> Notes {
+    NOTES.try_with(RefCell::take).unwrap_or_default()
+}
+
+/// A result was written through a pointer of the program.
+pub fn written(to: usize, value: impl FnOnce() -> serde_json::Value) {
+    if on() {
+        let _ = NOTES.try_with(|notes| notes.borrow_mut().written.push((to, value())));
+    }
+}
+
+/// The details of a launch.
 pub fn launch(name: &str, grid: [u32; 3], block: [u32; 3], params: &[u8]) {
-    let Some(file) = file() else { return };
     let hex: String = params.iter().map(|b| format!("{b:02x}")).collect();
-    let line = serde_json::json!({"t": crate::clock::now_ns(), "launch": name, "grid": grid, "block": block, "params": hex});
-    let _ = writeln!(file.lock(), "{line}");
+    let details = [
+        ("kernel", name.into()),
+        ("grid", grid.to_vec().into()),
+        ("block", block.to_vec().into()),
+        ("parameters", hex.into()),
+    ];
+    let _ = NOTES.try_with(|notes| notes.borrow_mut().details.extend(details));
 }

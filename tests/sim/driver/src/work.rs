@@ -54,7 +54,7 @@ static ONE: Mutex<()> = Mutex::new(());
 
 impl Work {
     /// Runs it. A fault becomes the context's sticky error.
-    pub fn run(self, ctx: &Context) {
+    pub fn run(self, ctx: &Context, stream: usize) {
         match self {
             Work::Host { f, data, stream, old } => host(f, data, stream, old),
             Work::Free(allocation) => memory::release(allocation),
@@ -72,7 +72,7 @@ impl Work {
                 }
                 if let Err(address) = result {
                     ctx.fault();
-                    report::fault(address, work.name());
+                    report::fault(address, work.name(), stream);
                 }
             }
         }

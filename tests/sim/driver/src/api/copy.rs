@@ -10,7 +10,7 @@ use crate::guard::Copy;
 use crate::space::SPACE;
 use crate::stream::{self, Stream};
 use crate::work::Work;
-use crate::{image, memory, schedule};
+use crate::{loaded, memory, schedule};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ enum Side {
 fn classify(at: u64) -> Side {
     let device = memory::containing(at).is_some()
         || SPACE.lock().mapping(at).is_some()
-        || image::global_containing(at).is_some();
+        || loaded::global_containing(at).is_some();
     if device { Side::Device(at) } else { Side::Host(at) }
 }
 

@@ -9,28 +9,28 @@ use std::ffi::{c_char, c_void};
 /// Attributes by number; what is not listed is 0.
 fn attribute(which: i32) -> i32 {
     match which {
-        1 | 2 | 3 => 1024, // threads per block, block x, block y
-        4 => 64,           // block z
-        5 => i32::MAX,     // grid x
-        6 | 7 => 65535,    // grid y, z
-        8 => 48 << 10,     // shared memory per block
-        9 => 64 << 10,     // constant memory
-        10 => 32,          // warp
-        11 => i32::MAX,    // pitch
-        12 => 65536,       // registers
-        13 => 1_980_000,   // clock, kHz
-        14 => 512,         // texture alignment
-        15 => 1,           // overlap
-        16 => 132,         // multiprocessors
-        19 => 1,           // can map host memory
-        31 => 1,           // concurrent kernels
-        36 => 2_619_000,   // memory clock
-        37 => 5120,        // bus width
-        38 => 50 << 20,    // L2
-        39 => 2048,        // threads per multiprocessor
-        40 => 3,           // copy engines
-        41 => 1,           // unified addressing
-        75 => 9,           // compute capability
+        1..=3 => 1024,   // threads per block, block x, block y
+        4 => 64,         // block z
+        5 => i32::MAX,   // grid x
+        6 | 7 => 65535,  // grid y, z
+        8 => 48 << 10,   // shared memory per block
+        9 => 64 << 10,   // constant memory
+        10 => 32,        // warp
+        11 => i32::MAX,  // pitch
+        12 => 65536,     // registers
+        13 => 1_980_000, // clock, kHz
+        14 => 512,       // texture alignment
+        15 => 1,         // overlap
+        16 => 132,       // multiprocessors
+        19 => 1,         // can map host memory
+        31 => 1,         // concurrent kernels
+        36 => 2_619_000, // memory clock
+        37 => 5120,      // bus width
+        38 => 50 << 20,  // L2
+        39 => 2048,      // threads per multiprocessor
+        40 => 3,         // copy engines
+        41 => 1,         // unified addressing
+        75 => 9,         // compute capability
         76 => 0,
         78 => 1,         // stream priorities
         81 => 228 << 10, // shared memory per multiprocessor

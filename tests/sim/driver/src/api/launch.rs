@@ -3,7 +3,7 @@
 use crate::abi::{Handle, LaunchConfig, Outcome, code};
 use crate::entry::api;
 use crate::work::{Kernel, Work};
-use crate::{image, report, stream, trace};
+use crate::{loaded, report, stream, trace};
 use std::ffi::c_void;
 
 const POINTER: usize = 1;
@@ -19,7 +19,7 @@ fn launch(
     extra: *mut *mut c_void,
 ) -> Outcome {
     let stream = stream::find(on)?;
-    let function = image::find_function(f)?;
+    let function = loaded::find_function(f)?;
     let threads = block.iter().map(|&b| u64::from(b)).product::<u64>();
     if grid.contains(&0) || threads == 0 || threads > 1024 {
         return Err(code::INVALID_VALUE);

@@ -5,7 +5,7 @@ use crate::abi::{CUdeviceptr, Handle, code};
 use crate::entry::api;
 use crate::memory::{self, Kind};
 use crate::work::Work;
-use crate::{card, context, settings, stream};
+use crate::{card, context, pools, settings, stream};
 
 api! {
     fn cuMemAlloc_v2(ptr: *mut CUdeviceptr, bytes: usize) {
@@ -60,14 +60,14 @@ api! {
         if ptr.is_null() {
             return Err(code::INVALID_VALUE);
         }
-        let pool = memory::current_pool(ctx.device);
+        let pool = pools::current(ctx.device);
         out(ptr, from_pool(&ctx, pool, bytes)?)
     }
 
     fn cuMemAllocFromPoolAsync | cuMemAllocFromPoolAsync_ptsz(ptr: *mut CUdeviceptr, bytes: usize, pool: Handle, on: Handle) {
         let stream = stream::find(on)?;
         let ctx = stream.context()?;
-        if ptr.is_null() || memory::find_pool(pool)?.device != ctx.device {
+        if ptr.is_null() || pools::find(pool)?.device != ctx.device {
             return Err(code::INVALID_VALUE);
         }
         out(ptr, from_pool(&ctx, pool, bytes)?)
@@ -75,9 +75,12 @@ api! {
 
     fn cuMemFreeAsync | cuMemFreeAsync_ptsz(ptr: CUdeviceptr, on: Handle) {
         let stream = stream::find(on)?;
+        let found = memory::containing(ptr).filter(|a| a.base == ptr && a.kind != Kind::Managed);
+        found.ok_or(code::INVALID_VALUE)?;
         let allocation = memory::take(ptr)?;
-        stream.submit(Some(Work::Free(allocation)))?;
-        Ok(())
+        stream.submit(Some(Work::Free(allocation))).map(drop).inspect_err(|_| {
+            memory::put_back(allocation);
+        })
     }
 
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) {

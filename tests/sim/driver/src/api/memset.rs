@@ -17,7 +17,7 @@ fn fill(on: Handle, what: Fill, wait: bool) -> Outcome {
     let (row, span) = sizes.ok_or(code::INVALID_VALUE)?;
     let at = what.dst;
     if !memory::known_device_range(at, span)
-        || at % u64::from(what.bytes) != 0
+        || !at.is_multiple_of(u64::from(what.bytes))
         || (what.height > 1 && (what.pitch as u64) < row)
     {
         return Err(code::INVALID_VALUE);

@@ -15,12 +15,14 @@ mod stream;
 pub mod vmm;
 
 use crate::abi::{Outcome, code};
+use crate::entry::Shown;
 
 /// Writes a result through the program's pointer.
-fn out<T>(to: *mut T, value: T) -> Outcome {
+fn out<T: Shown>(to: *mut T, value: T) -> Outcome {
     if to.is_null() {
         return Err(code::INVALID_VALUE);
     }
+    crate::trace::written(to as usize, || value.shown());
     // SAFETY: the program passes a pointer to room for one value, as the ABI says.
     unsafe { to.write(value) };
     Ok(())

@@ -3,19 +3,20 @@
 use super::out;
 use crate::abi::{CUdeviceptr, Handle, Outcome, code};
 use crate::entry::api;
+use crate::loaded::{self, Kind};
 use crate::{context, image};
 use std::ffi::{CStr, c_char, c_void};
 
 fn load(data: *const c_void, library: bool) -> Outcome<Handle> {
-    let ctx = if library {
+    let (kind, ctx) = if library {
         crate::sim::ready()?;
-        0
+        (Kind::Library, 0)
     } else {
-        context::current()?.handle() as usize
+        (Kind::Module, context::current()?.handle() as usize)
     };
     // SAFETY: the program passes a whole image, as the ABI says.
-    let image = unsafe { image::load(data.cast(), ctx) }?;
-    Ok(image::add(image, library))
+    let image = unsafe { image::load(data.cast()) }?;
+    Ok(loaded::add(image, kind, ctx))
 }
 
 fn load_file(path: *const c_char, library: bool) -> Outcome<Handle> {
@@ -35,11 +36,11 @@ fn by_name(owner: Handle, name: *const c_char, library: bool) -> Outcome<Handle>
     if name.is_null() {
         return Err(code::INVALID_VALUE);
     }
-    let image = image::find(owner, library)?;
+    let image = loaded::find(owner, library)?;
     // SAFETY: a C string by the ABI.
     let name = unsafe { CStr::from_ptr(name) };
     let index = image.kernels.iter().position(|k| k.name.as_c_str() == name);
-    image::function(owner, index.ok_or(code::NOT_FOUND)?, library, library)
+    loaded::function(owner, index.ok_or(code::NOT_FOUND)?, library, library)
 }
 
 fn global(owner: Handle, name: *const c_char, library: bool) -> Outcome<(u64, u64)> {
@@ -48,7 +49,7 @@ fn global(owner: Handle, name: *const c_char, library: bool) -> Outcome<(u64, u6
     }
     // SAFETY: a C string by the ABI.
     let name = unsafe { CStr::from_ptr(name) }.to_string_lossy();
-    image::find(owner, library)?.global(&name).ok_or(code::NOT_FOUND)
+    loaded::find(owner, library)?.global(&name).ok_or(code::NOT_FOUND)
 }
 
 fn write_global(ptr: *mut CUdeviceptr, bytes: *mut usize, found: (u64, u64)) -> Outcome {
@@ -62,7 +63,7 @@ fn write_global(ptr: *mut CUdeviceptr, bytes: *mut usize, found: (u64, u64)) -> 
 }
 
 fn param(f: Handle, index: usize, offset: *mut usize, size: *mut usize, kernel: bool) -> Outcome {
-    let function = image::find_function(f)?;
+    let function = loaded::find_function(f)?;
     if function.kernel != kernel {
         return Err(code::INVALID_HANDLE);
     }
@@ -72,7 +73,7 @@ fn param(f: Handle, index: usize, offset: *mut usize, size: *mut usize, kernel: 
 }
 
 fn attribute(value: *mut i32, which: i32, f: Handle) -> Outcome {
-    image::find_function(f)?;
+    loaded::find_function(f)?;
     out(
         value,
         match which {
@@ -100,7 +101,7 @@ api! {
     }
     fn cuModuleUnload(module: Handle) {
         // Kernels of it may still be queued; they keep the image, not the handle.
-        image::unload(module, false)
+        loaded::unload(module, false)
     }
     fn cuModuleGetFunction(f: *mut Handle, module: Handle, name: *const c_char) {
         out(f, by_name(module, name, false)?)
@@ -109,13 +110,13 @@ api! {
         write_global(ptr, bytes, global(module, name, false)?)
     }
     fn cuModuleGetFunctionCount(count: *mut u32, module: Handle) {
-        out(count, image::find(module, false)?.kernels.len() as u32)
+        out(count, loaded::find(module, false)?.kernels.len() as u32)
     }
     fn cuModuleEnumerateFunctions(list: *mut Handle, n: u32, module: Handle) {
-        let count = image::find(module, false)?.kernels.len();
+        let count = loaded::find(module, false)?.kernels.len();
         for i in 0..count.min(n as usize) {
             // SAFETY: the program says that `n` entries are there.
-            out(unsafe { list.add(i) }, image::function(module, i, false, false)?)?;
+            out(unsafe { list.add(i) }, loaded::function(module, i, false, false)?)?;
         }
         Ok(())
     }
@@ -129,19 +130,19 @@ api! {
         out(library, load_file(path, true)?)
     }
     fn cuLibraryUnload(library: Handle) {
-        image::unload(library, true)
+        loaded::unload(library, true)
     }
     fn cuLibraryGetKernel(kernel: *mut Handle, library: Handle, name: *const c_char) {
         out(kernel, by_name(library, name, true)?)
     }
     fn cuLibraryGetKernelCount(count: *mut u32, library: Handle) {
-        out(count, image::find(library, true)?.kernels.len() as u32)
+        out(count, loaded::find(library, true)?.kernels.len() as u32)
     }
     fn cuLibraryEnumerateKernels(list: *mut Handle, n: u32, library: Handle) {
-        let count = image::find(library, true)?.kernels.len();
+        let count = loaded::find(library, true)?.kernels.len();
         for i in 0..count.min(n as usize) {
             // SAFETY: the program says that `n` entries are there.
-            out(unsafe { list.add(i) }, image::function(library, i, true, true)?)?;
+            out(unsafe { list.add(i) }, loaded::function(library, i, true, true)?)?;
         }
         Ok(())
     }
@@ -149,27 +150,38 @@ api! {
         write_global(ptr, bytes, global(library, name, true)?)
     }
     fn cuLibraryGetModule(module: *mut Handle, library: Handle) {
-        let image = image::find(library, true)?;
-        out(module, image::add(image, false))
+        let ctx = context::current()?;
+        out(module, loaded::module_of(library, ctx.handle() as usize)?)
     }
     fn cuKernelGetFunction(f: *mut Handle, kernel: Handle) {
-        let found = image::find_function(kernel)?;
+        let found = loaded::find_function(kernel)?;
         if !found.kernel {
             return Err(code::INVALID_HANDLE);
         }
-        out(f, image::function(found.owner as Handle, found.index, true, false)?)
+        out(f, loaded::function(found.owner as Handle, found.index, true, false)?)
     }
     fn cuKernelGetLibrary(library: *mut Handle, kernel: Handle) {
-        out(library, image::find_function(kernel)?.owner as Handle)
+        let found = loaded::find_function(kernel)?;
+        if !found.kernel {
+            return Err(code::INVALID_HANDLE);
+        }
+        out(library, found.owner as Handle)
     }
     fn cuKernelGetName(name: *mut *const c_char, kernel: Handle) {
-        out(name, image::find_function(kernel)?.info().name.as_ptr())
+        out(name, loaded::find_function(kernel)?.info().name.as_ptr())
     }
     fn cuFuncGetName(name: *mut *const c_char, f: Handle) {
-        out(name, image::find_function(f)?.info().name.as_ptr())
+        out(name, loaded::find_function(f)?.info().name.as_ptr())
     }
     fn cuFuncGetModule(module: *mut Handle, f: Handle) {
-        out(module, image::find_function(f)?.owner as Handle)
+        let function = loaded::find_function(f)?;
+        match loaded::library_of(&function) {
+            None => out(module, function.owner as Handle),
+            Some(library) => {
+                let ctx = context::current()?;
+                out(module, loaded::module_of(library, ctx.handle() as usize)?)
+            }
+        }
     }
     fn cuFuncGetParamInfo(f: Handle, index: usize, offset: *mut usize, size: *mut usize) {
         param(f, index, offset, size, false)
@@ -178,10 +190,10 @@ api! {
         param(f, index, offset, size, true)
     }
     fn cuFuncGetParamCount(f: Handle, count: *mut usize) {
-        out(count, image::find_function(f)?.info().params.len())
+        out(count, loaded::find_function(f)?.info().params.len())
     }
     fn cuKernelGetParamCount(f: Handle, count: *mut usize) {
-        out(count, image::find_function(f)?.info().params.len())
+        out(count, loaded::find_function(f)?.info().params.len())
     }
     fn cuFuncGetAttribute(value: *mut i32, which: i32, f: Handle) {
         attribute(value, which, f)
@@ -190,19 +202,19 @@ api! {
         attribute(value, which, f)
     }
     fn cuFuncSetAttribute(f: Handle, _which: i32, _value: i32) {
-        image::find_function(f).map(drop)
+        loaded::find_function(f).map(drop)
     }
     fn cuKernelSetAttribute(_which: i32, _value: i32, f: Handle, _dev: i32) {
-        image::find_function(f).map(drop)
+        loaded::find_function(f).map(drop)
     }
     fn cuFuncSetCacheConfig(f: Handle, _config: i32) {
-        image::find_function(f).map(drop)
+        loaded::find_function(f).map(drop)
     }
     fn cuFuncLoad(f: Handle) {
-        image::find_function(f).map(drop)
+        loaded::find_function(f).map(drop)
     }
     fn cuFuncIsLoaded(state: *mut i32, f: Handle) {
-        image::find_function(f)?;
+        loaded::find_function(f)?;
         out(state, 1)
     }
 }

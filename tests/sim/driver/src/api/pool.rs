@@ -4,73 +4,89 @@ use super::{device, out};
 use crate::abi::{CUdevice, CUdeviceptr, Handle, PoolProps, code};
 use crate::context;
 use crate::entry::api;
-use crate::memory;
+use crate::{memory, pools};
 use std::ffi::c_void;
 
 const RELEASE_THRESHOLD: i32 = 4;
+const RESERVED: i32 = 5;
+const RESERVED_HIGH: i32 = 6;
+const USED: i32 = 7;
+const USED_HIGH: i32 = 8;
 
 api! {
     fn cuDeviceGetDefaultMemPool(pool: *mut Handle, dev: CUdevice) {
         let dev = device(dev)?;
-        out(pool, memory::default_pool(dev))
+        out(pool, pools::default(dev))
     }
 
     fn cuDeviceGetMemPool(pool: *mut Handle, dev: CUdevice) {
         let dev = device(dev)?;
-        out(pool, memory::current_pool(dev))
+        out(pool, pools::current(dev))
     }
 
     fn cuDeviceSetMemPool(dev: CUdevice, pool: Handle) {
         let dev = device(dev)?;
-        memory::set_current_pool(dev, pool)
+        pools::set_current(dev, pool)
     }
 
     fn cuMemPoolCreate(pool: *mut Handle, props: *const PoolProps) {
         // SAFETY: the program passes a structure or null.
         let props = unsafe { props.as_ref() }.ok_or(code::INVALID_VALUE)?;
         let dev = device(props.location.id)?;
-        out(pool, memory::create_pool(dev))
+        out(pool, pools::create(dev))
     }
 
     fn cuMemPoolDestroy(pool: Handle) {
-        memory::destroy_pool(pool)
+        pools::destroy(pool)
     }
 
     fn cuMemPoolTrimTo(pool: Handle, _keep: usize) {
-        memory::find_pool(pool).map(drop)
+        pools::find(pool).map(drop)
     }
 
     fn cuMemPoolSetAttribute(pool: Handle, which: i32, value: *mut c_void) {
-        memory::find_pool(pool)?;
-        if value.is_null() {
-            return Err(code::INVALID_VALUE);
-        }
-        if which == RELEASE_THRESHOLD {
-            // SAFETY: this attribute is a 64-bit number.
-            memory::set_threshold(pool, unsafe { value.cast::<u64>().read() })?;
-        }
-        Ok(())
-    }
-
-    fn cuMemPoolGetAttribute(pool: Handle, which: i32, value: *mut c_void) {
-        let found = memory::find_pool(pool)?;
+        pools::find(pool)?;
         if value.is_null() {
             return Err(code::INVALID_VALUE);
         }
         match which {
+            // Whether freed memory is used again is of no consequence here.
+            1..=3 => Ok(()),
+            RELEASE_THRESHOLD => {
+                // SAFETY: this attribute is a 64-bit number.
+                let threshold = unsafe { value.cast::<u64>().read() };
+                pools::change(pool as usize, |p| p.threshold = threshold);
+                Ok(())
+            }
+            RESERVED_HIGH | USED_HIGH => {
+                // SAFETY: as above.
+                if unsafe { value.cast::<u64>().read() } != 0 {
+                    return Err(code::INVALID_VALUE);
+                }
+                pools::change(pool as usize, |p| p.high = p.used);
+                Ok(())
+            }
+            _ => Err(code::INVALID_VALUE),
+        }
+    }
+
+    fn cuMemPoolGetAttribute(pool: Handle, which: i32, value: *mut c_void) {
+        let found = pools::find(pool)?;
+        match which {
             1..=3 => out(value.cast::<i32>(), 1),
             RELEASE_THRESHOLD => out(value.cast::<u64>(), found.threshold),
-            5..=8 => out(value.cast::<u64>(), 0),
+            RESERVED | USED => out(value.cast::<u64>(), found.used),
+            RESERVED_HIGH | USED_HIGH => out(value.cast::<u64>(), found.high),
             _ => Err(code::INVALID_VALUE),
         }
     }
 
     fn cuMemPoolSetAccess(pool: Handle, _map: *const c_void, _count: usize) {
-        memory::find_pool(pool).map(drop)
+        pools::find(pool).map(drop)
     }
 
     fn cuMemPoolGetAccess(flags: *mut u64, pool: Handle, _location: *const c_void) {
-        memory::find_pool(pool)?;
+        pools::find(pool)?;
         out(flags, 3)
     }
 

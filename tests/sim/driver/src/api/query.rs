@@ -20,6 +20,8 @@ struct About {
     pool: u64,
     vmm: bool,
     mapped: bool,
+    /// The mapping of virtual memory management and its physical memory: base, bytes, number.
+    mapping: (u64, u64, u64),
 }
 
 fn about(at: u64) -> Option<About> {
@@ -36,6 +38,7 @@ fn about(at: u64) -> Option<About> {
             pool,
             vmm: false,
             mapped: true,
+            mapping: (0, 0, 0),
         });
     }
     if let Some((start, host)) = memory::host_containing(at as usize) {
@@ -44,41 +47,33 @@ fn about(at: u64) -> Option<About> {
             bytes: host.bytes as u64,
             ctx: context::current_handle() as u64,
             device: 0,
-            id: start as u64,
+            id: host.id,
             host: true,
             managed: false,
             pool: 0,
             vmm: false,
             mapped: true,
+            mapping: (0, 0, 0),
         });
     }
     let space = SPACE.lock();
-    if let Some((start, mapping)) = space.mapping(at) {
-        return Some(About {
-            base: start,
-            bytes: mapping.bytes,
-            ctx: 0,
-            device: mapping.physical.card as i32,
-            id: start,
-            host: false,
-            managed: false,
-            pool: 0,
-            vmm: true,
-            mapped: true,
-        });
-    }
     let (base, bytes, internal) = space.reservation(at)?;
-    (!internal).then_some(About {
+    if internal {
+        return None;
+    }
+    let mapping = space.mapping(at);
+    Some(About {
         base,
         bytes,
         ctx: 0,
-        device: 0,
-        id: 0,
+        device: mapping.map_or(0, |(_, m)| m.physical.card as i32),
+        id: mapping.map_or(0, |(_, m)| m.id),
         host: false,
         managed: false,
         pool: 0,
         vmm: true,
-        mapped: false,
+        mapped: mapping.is_some(),
+        mapping: mapping.map_or((0, 0, 0), |(start, m)| (start, m.bytes, m.physical.id)),
     })
 }
 
@@ -105,6 +100,10 @@ fn attribute(to: *mut c_void, which: i32, at: u64) -> Result<(), u32> {
         15 => out(to.cast(), 0u8),
         16 => out(to.cast(), 3u32),
         17 => out(to.cast(), known.pool),
+        18..=20 if known.mapping.1 == 0 => Err(code::INVALID_VALUE),
+        18 => out(to.cast(), known.mapping.1),
+        19 => out(to.cast(), known.mapping.0),
+        20 => out(to.cast(), known.mapping.2),
         _ => Err(code::INVALID_VALUE),
     }
 }
@@ -113,10 +112,14 @@ api! {
     fn cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, ptr: CUdeviceptr) {
         context::current()?;
         let known = about(ptr).filter(|k| !k.host && k.mapped).ok_or(code::NOT_FOUND)?;
+        let range = match known.mapping {
+            (start, bytes, _) if known.vmm => (start, bytes),
+            _ => (known.base, known.bytes),
+        };
         if !base.is_null() {
-            out(base, known.base)?;
+            out(base, range.0)?;
         }
-        if bytes.is_null() { Ok(()) } else { out(bytes, known.bytes as usize) }
+        if bytes.is_null() { Ok(()) } else { out(bytes, range.1 as usize) }
     }
 
     fn cuPointerGetAttribute(to: *mut c_void, which: i32, ptr: CUdeviceptr) {

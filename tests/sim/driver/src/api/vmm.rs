@@ -3,6 +3,7 @@
 use super::{device, out};
 use crate::abi::{AccessDesc, AllocationProp, CUdeviceptr, Location, ON_DEVICE, code};
 use crate::entry::api;
+use crate::handles::Id;
 use crate::space::{Physical, SPACE};
 use crate::{settings, sim};
 use parking_lot::Mutex;
@@ -10,22 +11,35 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Handles by number, with how often they are held.
-static HANDLES: Mutex<Option<HashMap<u64, (Arc<Physical>, u32)>>> = Mutex::new(None);
-static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0x4_0000);
+static HANDLES: Mutex<Option<HashMap<u64, Held>>> = Mutex::new(None);
+
+struct Held {
+    id: Id,
+    physical: Arc<Physical>,
+    times: u32,
+}
+
+/// A new handle, held once.
+fn hold(all: &mut HashMap<u64, Held>, physical: Arc<Physical>) -> u64 {
+    let id = Id::new();
+    let number = id.get() as u64;
+    all.insert(number, Held { id, physical, times: 1 });
+    number
+}
 
 /// The devices of all live handles.
 pub fn live_handles() -> Vec<usize> {
-    HANDLES.lock().iter().flat_map(HashMap::values).map(|(p, _)| p.card).collect()
+    HANDLES.lock().iter().flat_map(HashMap::values).map(|h| h.physical.card).collect()
 }
 
 fn physical(handle: u64) -> Result<Arc<Physical>, u32> {
     let handles = HANDLES.lock();
-    let found = handles.as_ref().and_then(|h| h.get(&handle)).map(|(p, _)| p.clone());
+    let found = handles.as_ref().and_then(|h| h.get(&handle)).map(|h| h.physical.clone());
     found.ok_or(code::INVALID_VALUE)
 }
 
 fn whole(bytes: u64) -> bool {
-    bytes > 0 && bytes % settings::get().granularity == 0
+    bytes > 0 && bytes.is_multiple_of(settings::get().granularity)
 }
 
 fn properties(prop: *const AllocationProp) -> Result<usize, u32> {
@@ -66,9 +80,7 @@ api! {
             return Err(code::INVALID_VALUE);
         }
         let physical = Physical::new(card, bytes as u64)?;
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        HANDLES.lock().get_or_insert_default().insert(number, (physical, 1));
-        out(handle, number)
+        out(handle, hold(HANDLES.lock().get_or_insert_default(), physical))
     }
 
     fn cuMemRelease(handle: u64) {
@@ -76,8 +88,8 @@ api! {
         let mut handles = HANDLES.lock();
         let all = handles.get_or_insert_default();
         let held = all.get_mut(&handle).ok_or(code::INVALID_VALUE)?;
-        held.1 -= 1;
-        if held.1 == 0 {
+        held.times -= 1;
+        if held.times == 0 {
             all.remove(&handle);
         }
         Ok(())
@@ -85,10 +97,10 @@ api! {
 
     fn cuMemMap(ptr: CUdeviceptr, bytes: usize, offset: usize, handle: u64, flags: u64) {
         sim::ready()?;
-        if offset != 0 || flags != 0 || ptr % settings::get().granularity != 0 {
+        if offset != 0 || flags != 0 || !ptr.is_multiple_of(settings::get().granularity) {
             return Err(code::INVALID_VALUE);
         }
-        SPACE.lock().map(ptr, bytes as u64, physical(handle)?)
+        SPACE.lock().map(ptr, bytes as u64, physical(handle)?, false)
     }
 
     fn cuMemUnmap(ptr: CUdeviceptr, bytes: usize) {
@@ -119,7 +131,11 @@ api! {
                 _ => return Err(code::INVALID_VALUE),
             }
         }
-        SPACE.lock().set_access(ptr, bytes as u64, allow, forbid)
+        let mut space = SPACE.lock();
+        match space.reservation(ptr) {
+            Some((_, _, false)) => space.set_access(ptr, bytes as u64, allow, forbid),
+            _ => Err(code::INVALID_VALUE),
+        }
     }
 
     fn cuMemGetAccess(flags: *mut u64, location: *const Location, ptr: CUdeviceptr) {
@@ -156,12 +172,10 @@ api! {
         let physical = found.ok_or(code::INVALID_VALUE)?;
         let mut handles = HANDLES.lock();
         let all = handles.get_or_insert_default();
-        if let Some((&number, held)) = all.iter_mut().find(|(_, (p, _))| Arc::ptr_eq(p, &physical)) {
-            held.1 += 1;
-            return out(handle, number);
+        if let Some(held) = all.values_mut().find(|h| Arc::ptr_eq(&h.physical, &physical)) {
+            held.times += 1;
+            return out(handle, held.id.get() as u64);
         }
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        all.insert(number, (physical, 1));
-        out(handle, number)
+        out(handle, hold(all, physical))
     }
 }
