@@ -7,9 +7,10 @@ use std::process::Command;
 
 /// A folder in which the loader finds the simulator under the driver's name.
 fn driver_folder() -> PathBuf {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_cuda-conformance"));
-    let library = program.with_file_name("libsimcuda.so");
-    assert!(library.exists(), "{} is missing: cargo build -p simcuda", library.display());
+    // Cargo puts what this test was built with beside the test's own binary.
+    let own = std::env::current_exe().expect("a path");
+    let library = own.with_file_name("libsimcuda.so");
+    assert!(library.is_file(), "{} is missing", library.display());
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance-driver");
     std::fs::create_dir_all(&folder).expect("the target folder is writable");
     // Tests run at the same time: make the link aside and move it into place.
@@ -21,7 +22,13 @@ fn driver_folder() -> PathBuf {
 }
 
 fn suite(settings: &[(&str, &str)], arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_cuda-conformance"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cuda-conformance"));
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"SIMCUDA_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .args(arguments)
         .env("LD_LIBRARY_PATH", driver_folder())
         .envs(settings.iter().copied())

@@ -131,6 +131,11 @@ api! {
 
     fn cuDeviceGetAttribute(value: *mut i32, which: i32, dev: CUdevice) {
         let at = device(dev)? as i32;
+        // CUDA 13.0 ends here.
+        const LAST: i32 = 149;
+        if !(1..=LAST).contains(&which) {
+            return Err(code::INVALID_VALUE);
+        }
         out(value, if which == 33 { at + 1 } else { attribute(which) })
     }
 
