@@ -1,7 +1,7 @@
 //! Contexts and the device each belongs to.
 
 use crate::driver::{self, Handle, code};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A live context.
@@ -14,7 +14,9 @@ pub struct Context {
 }
 
 static LIVE: RwLock<Vec<Context>> = RwLock::new(Vec::new());
-static SHARED_DEVICE: AtomicBool = AtomicBool::new(false);
+/// Primary contexts by device ordinal, with the program's retains that were not released yet.
+static PRIMARY: Mutex<Vec<(u8, usize, u32)>> = Mutex::new(Vec::new());
+static SEVERAL: AtomicBool = AtomicBool::new(false);
 
 /// The calling thread's current context, as the driver says; a context met for the first time is
 /// registered.
@@ -36,11 +38,18 @@ fn register(api: &driver::Api, handle: Handle) -> Option<Context> {
     if unsafe { (api.cuCtxGetDevice)(&mut device) } != code::SUCCESS {
         return None;
     }
-    let context = Context { handle: handle as usize, device: u8::try_from(device).ok()? };
+    created(handle as usize, u8::try_from(device).ok()?)
+}
+
+/// Registers a context.
+pub fn created(handle: usize, device: u8) -> Option<Context> {
+    let context = Context { handle, device };
     let mut live = LIVE.write();
     if !live.contains(&context) {
-        if live.iter().any(|c| c.device == context.device) {
-            SHARED_DEVICE.store(true, Ordering::Release);
+        // A handle that is used again may belong to another device now.
+        live.retain(|c| c.handle != handle);
+        if !live.is_empty() {
+            SEVERAL.store(true, Ordering::Release);
         }
         live.push(context);
     }
@@ -62,8 +71,61 @@ pub fn gone(handle: usize) {
     LIVE.write().retain(|c| c.handle != handle);
 }
 
-/// True once two contexts of one device have been seen: then one legacy stream is not enough to
-/// name "the" legacy stream of a device.
-pub fn shared_device() -> bool {
-    SHARED_DEVICE.load(Ordering::Acquire)
+/// True once two contexts have been seen: then the slot of the legacy stream stands for several
+/// streams, whose work one memory can be used by (peer access, copies across devices).
+pub fn several() -> bool {
+    SEVERAL.load(Ordering::Acquire)
+}
+
+/// The primary context of `device` was retained once more.
+pub fn primary_retained(device: u8, handle: usize) {
+    let mut primary = PRIMARY.lock();
+    match primary.iter_mut().find(|p| p.0 == device) {
+        Some(known) => *known = (device, handle, known.2 + 1),
+        None => primary.push((device, handle, 1)),
+    }
+}
+
+/// The primary context of `device`, if one more release ends it.
+pub fn primary_ending(device: u8) -> Option<usize> {
+    PRIMARY.lock().iter().find(|p| p.0 == device && p.2 <= 1).map(|p| p.1)
+}
+
+/// The primary context of `device`, however often it is retained.
+pub fn primary(device: u8) -> Option<usize> {
+    PRIMARY.lock().iter().find(|p| p.0 == device).map(|p| p.1)
+}
+
+/// One retain of the primary context of `device` was released.
+pub fn primary_released(device: u8) {
+    let mut primary = PRIMARY.lock();
+    primary.iter_mut().filter(|p| p.0 == device).for_each(|p| p.2 = p.2.saturating_sub(1));
+    primary.retain(|p| p.2 > 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_release_ends_a_primary_context() {
+        assert_eq!(primary_ending(77), None);
+        primary_retained(77, 0x70);
+        assert_eq!(primary_ending(77), Some(0x70));
+        primary_retained(77, 0x70);
+        assert_eq!((primary_ending(77), primary(77)), (None, Some(0x70)));
+        primary_released(77);
+        assert_eq!(primary_ending(77), Some(0x70));
+        primary_released(77);
+        assert_eq!(primary(77), None);
+    }
+
+    #[test]
+    fn a_handle_belongs_to_one_device_at_a_time() {
+        created(0x8000_0000_1230, 70);
+        created(0x8000_0000_1230, 71);
+        assert_eq!(find(0x8000_0000_1230).map(|c| c.device), Some(71));
+        gone(0x8000_0000_1230);
+        assert_eq!(find(0x8000_0000_1230), None);
+    }
 }

@@ -163,7 +163,7 @@ pub fn destroying(stream: Handle) {
     while STREAMS.keys[at].load(Ordering::Relaxed) != handle {
         at = (at + 1) % TABLE;
     }
-    STREAMS.keys[at].store(GONE, Ordering::Release);
+    bury(at);
     let entry = &SLOTS[usize::from(slot)];
     entry.doomed.store(true, Ordering::SeqCst);
     entry.handle.store(0, Ordering::Release);
@@ -171,6 +171,30 @@ pub fn destroying(stream: Handle) {
     drop(free);
     while entry.pins.load(Ordering::SeqCst) > 0 {
         std::thread::yield_now();
+    }
+}
+
+/// Takes the entry at `at` out, under the lock of `FREE`. At the end of a chain nothing is found
+/// beyond it, so it and the graves before it become empty again and look-ups stay short.
+fn bury(mut at: usize) {
+    STREAMS.keys[at].store(GONE, Ordering::Release);
+    if STREAMS.keys[(at + 1) % TABLE].load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    while STREAMS.keys[at].load(Ordering::Relaxed) == GONE {
+        STREAMS.keys[at].store(0, Ordering::Release);
+        at = (at + TABLE - 1) % TABLE;
+    }
+}
+
+/// The context of a stream that was created in this process.
+pub fn context_of(stream: Handle) -> Option<usize> {
+    let handle = stream as usize;
+    match find(handle) {
+        Some(slot) if slot >= FIRST => {
+            Some(SLOTS[usize::from(slot)].ctx.load(Ordering::Acquire))
+        }
+        _ => EXTRA.lock().iter().find(|&&(h, _)| h == handle).map(|&(_, ctx)| ctx),
     }
 }
 
@@ -197,7 +221,7 @@ pub fn settled() {
 pub fn exclusive(slot: u8) -> bool {
     match slot {
         PER_THREAD | OVERFLOW => false,
-        LEGACY => !contexts::shared_device(),
+        LEGACY => !contexts::several(),
         _ => true,
     }
 }
@@ -261,8 +285,12 @@ mod tests {
         created(stream(3), 7);
         assert_eq!(slot_of(stream(3), false), slot, "same handle, new stream");
 
+        assert_eq!(context_of(stream(3)), Some(7));
+        assert_eq!(context_of(stream(80)), Some(7), "one without a slot of its own");
+        assert_eq!(context_of(0x123 as Handle), None);
         context_gone(7);
-        assert!(live().is_empty());
+        assert!(live().iter().all(|s| s.ctx != 7));
+        assert_eq!(context_of(stream(80)), None);
     }
 
     #[test]
