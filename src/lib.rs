@@ -6,6 +6,7 @@ pub mod config;
 pub mod driver;
 pub mod exports;
 pub mod heap;
+pub mod hooks;
 pub mod intercept;
 pub mod policy;
 pub mod registry;

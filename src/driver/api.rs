@@ -5,7 +5,9 @@
 #![allow(non_snake_case, reason = "fields carry the driver's own names")]
 #![allow(missing_docs, reason = "the fields are the driver's functions, documented there")]
 
-use super::types::{CUmemAccessDesc, CUmemAllocationProp, LaunchConfig, Memcpy2D, Memcpy3D};
+use super::types::{
+    CUmemAccessDesc, CUmemAllocationProp, CUmemLocation, LaunchConfig, Memcpy2D, Memcpy3D,
+};
 use super::{CUdevice, CUdeviceptr, CUresult, Handle, code};
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::OnceLock;
@@ -83,6 +85,7 @@ functions! {
     cuCtxCreate_v4(*mut Handle, *mut c_void, u32, CUdevice);
     cuCtxDestroy(Handle);
     cuCtxDestroy_v2(Handle);
+    cuCtxAttach(*mut Handle, u32);
     cuCtxDetach(Handle);
     cuCtxGetCurrent(*mut Handle);
     cuCtxSetCurrent(Handle);
@@ -105,6 +108,7 @@ functions! {
     cuMemAllocFromPoolAsync_ptsz(*mut CUdeviceptr, usize, Handle, Handle);
     cuMemFreeAsync(CUdeviceptr, Handle);
     cuMemFreeAsync_ptsz(CUdeviceptr, Handle);
+    cuMemGetAccess(*mut u64, *const CUmemLocation, CUdeviceptr);
     cuMemGetInfo_v2(*mut usize, *mut usize);
     cuMemGetAddressRange_v2(*mut CUdeviceptr, *mut usize, CUdeviceptr);
     cuPointerGetAttribute(*mut c_void, i32, CUdeviceptr);
@@ -196,6 +200,7 @@ functions! {
     cuModuleUnload(Handle);
     cuModuleGetGlobal_v2(*mut CUdeviceptr, *mut usize, Handle, *const c_char);
     cuLibraryGetKernel(*mut Handle, Handle, *const c_char);
+    cuLibraryGetKernelCount(*mut u32, Handle);
     cuLibraryEnumerateKernels(*mut Handle, u32, Handle);
     cuLibraryGetGlobal(*mut CUdeviceptr, *mut usize, Handle, *const c_char);
     cuLibraryUnload(Handle);
@@ -206,6 +211,8 @@ functions! {
     cuStreamSynchronize(Handle);
     cuStreamSynchronize_ptsz(Handle);
     cuStreamGetCtx(Handle, *mut Handle);
+    cuStreamIsCapturing(Handle, *mut i32);
+    cuStreamIsCapturing_ptsz(Handle, *mut i32);
     cuStreamWaitEvent(Handle, Handle, u32);
     cuEventCreate(*mut Handle, u32);
     cuEventDestroy_v2(Handle);

@@ -35,5 +35,9 @@ pub const NOT_READY: CUresult = Sys::CUDA_ERROR_NOT_READY as CUresult;
 pub const ILLEGAL_ADDRESS: CUresult = Sys::CUDA_ERROR_ILLEGAL_ADDRESS as CUresult;
 /// Not possible here.
 pub const NOT_SUPPORTED: CUresult = Sys::CUDA_ERROR_NOT_SUPPORTED as CUresult;
+/// The first of the codes that say a capture is in the way.
+pub const CAPTURE_FIRST: CUresult = Sys::CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED as CUresult;
+/// The last of them.
+pub const CAPTURE_LAST: CUresult = Sys::CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD as CUresult;
 /// Anything else.
 pub const UNKNOWN: CUresult = Sys::CUDA_ERROR_UNKNOWN as CUresult;

@@ -29,13 +29,15 @@ pub fn add(ptr: usize, len: usize) {
     refresh(&ranges);
 }
 
-/// Forgets the range that starts at `ptr`.
-pub fn remove(ptr: usize) {
+/// Forgets the range that starts at `ptr`, if one does; its bytes.
+pub fn remove(ptr: usize) -> Option<usize> {
     let mut ranges = RANGES.write();
-    if ranges.remove(&ptr).is_some_and(|r| r.exposed.into_inner()) {
+    let range = ranges.remove(&ptr)?;
+    if range.exposed.into_inner() {
         EXPOSED.fetch_sub(1, Ordering::AcqRel);
     }
     refresh(&ranges);
+    Some(range.len)
 }
 
 fn refresh(ranges: &BTreeMap<usize, Range>) {

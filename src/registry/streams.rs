@@ -191,9 +191,7 @@ fn bury(mut at: usize) {
 pub fn context_of(stream: Handle) -> Option<usize> {
     let handle = stream as usize;
     match find(handle) {
-        Some(slot) if slot >= FIRST => {
-            Some(SLOTS[usize::from(slot)].ctx.load(Ordering::Acquire))
-        }
+        Some(slot) if slot >= FIRST => Some(SLOTS[usize::from(slot)].ctx.load(Ordering::Acquire)),
         _ => EXTRA.lock().iter().find(|&&(h, _)| h == handle).map(|&(_, ctx)| ctx),
     }
 }
@@ -256,9 +254,12 @@ pub fn with_pinned<R>(slot: u8, f: impl FnOnce(Handle) -> R) -> Option<R> {
 mod tests {
     use super::*;
 
-    /// One test, since the tables are the process's own.
+    /// One at a time, since the tables are the process's own.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     #[test]
     fn slots_come_and_go() {
+        let _alone = ALONE.lock();
         let stream = |n: usize| (0x5000_0000 + n * 64) as Handle;
         assert_eq!(slot_of(std::ptr::null_mut(), false), LEGACY);
         assert_eq!(slot_of(2 as Handle, false), PER_THREAD);
@@ -295,18 +296,12 @@ mod tests {
 
     #[test]
     fn a_destroy_waits_for_internal_uses() {
+        let _alone = ALONE.lock();
+        settled();
         let stream = 0x7000_0040 as Handle;
-        // The other test may have taken all slots for a moment.
-        let slot = loop {
-            created(stream, 9);
-            match slot_of(stream, false) {
-                OVERFLOW => {
-                    destroying(stream);
-                    std::thread::yield_now();
-                }
-                slot => break slot,
-            }
-        };
+        created(stream, 9);
+        let slot = slot_of(stream, false);
+        assert_ne!(slot, OVERFLOW);
         let inside = AtomicBool::new(false);
         let destroyed = AtomicBool::new(false);
         std::thread::scope(|s| {
@@ -323,5 +318,45 @@ mod tests {
             destroying(stream);
             destroyed.store(true, Ordering::SeqCst);
         });
+    }
+
+    /// Streams are made, found and destroyed at once, their handles used again and again. Whoever
+    /// looks up a stream that lives finds its slot, however the table changes around it.
+    #[test]
+    fn look_ups_hold_while_the_table_changes() {
+        let _alone = ALONE.lock();
+        settled();
+        let kept: Vec<Handle> = (0..20).map(|n| (0x6000_0000 + n * 16) as Handle).collect();
+        kept.iter().for_each(|&s| created(s, 11));
+        let slots: Vec<u8> = kept.iter().map(|&s| slot_of(s, false)).collect();
+        assert!(slots.iter().all(|&s| s != OVERFLOW));
+        std::thread::scope(|s| {
+            for t in 0..2usize {
+                s.spawn(move || {
+                    for n in 0..3000usize {
+                        let stream = (0x6100_0000 + (t * 4096 + n % 4001) * 16) as Handle;
+                        created(stream, 12);
+                        let slot = slot_of(stream, false);
+                        assert_ne!(slot, OVERFLOW);
+                        assert_eq!(with_pinned(slot, |h| h as usize), Some(stream as usize));
+                        destroying(stream);
+                        assert_eq!(find(stream as usize), None);
+                        settled();
+                    }
+                });
+            }
+            for _ in 0..2 {
+                s.spawn(|| {
+                    for _ in 0..2000 {
+                        let now: Vec<u8> = kept.iter().map(|&s| slot_of(s, false)).collect();
+                        assert_eq!(now, slots);
+                    }
+                });
+            }
+        });
+        context_gone(11);
+        let left = STREAMS.keys.iter().filter(|k| k.load(Ordering::Relaxed) == GONE).count();
+        assert_eq!(left, 0, "graves are levelled once nothing lies behind them");
+        settled();
     }
 }

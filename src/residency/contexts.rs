@@ -35,6 +35,8 @@ pub fn going(ctx: usize) {
             if last {
                 memory::empty_pool(device);
             }
+            // Fences name live contexts under the ticket, so from here on none names this one.
+            contexts::gone(ctx);
             drop(quiet);
         }
     }

@@ -1,0 +1,190 @@
+//! Contexts come and go, and look into each other's memory.
+//!
+//! Before one goes, its allocations end, our own things in it are given back, and nothing of ours
+//! uses it any more.
+
+use super::{real, within};
+use crate::driver::{Api, CUdevice, CUresult, Handle, code};
+use crate::hook;
+use crate::registry::contexts::{self, Context};
+use crate::registry::{functions, globals, streams};
+use crate::residency::{self, engine};
+use parking_lot::Mutex;
+use std::ffi::c_void;
+
+hook! {
+    fn cuCtxCreate(ctx: *mut Handle, flags: u32, device: CUdevice) |api| {
+        let result = real!(api.cuCtxCreate(ctx, flags, device));
+        // SAFETY: the program's own pointer, which the driver has accepted.
+        unsafe { created(ctx, device, result) }
+    }
+
+    fn cuCtxCreate_v2(ctx: *mut Handle, flags: u32, device: CUdevice) |api| {
+        let result = real!(api.cuCtxCreate_v2(ctx, flags, device));
+        // SAFETY: as above.
+        unsafe { created(ctx, device, result) }
+    }
+
+    fn cuCtxCreate_v3(
+        ctx: *mut Handle,
+        affinity: *mut c_void,
+        n: i32,
+        flags: u32,
+        device: CUdevice,
+    ) |api| {
+        let result = real!(api.cuCtxCreate_v3(ctx, affinity, n, flags, device));
+        // SAFETY: as above.
+        unsafe { created(ctx, device, result) }
+    }
+
+    fn cuCtxCreate_v4(ctx: *mut Handle, params: *mut c_void, flags: u32, device: CUdevice) |api| {
+        let result = real!(api.cuCtxCreate_v4(ctx, params, flags, device));
+        // SAFETY: as above.
+        unsafe { created(ctx, device, result) }
+    }
+
+    fn cuCtxDestroy(ctx: Handle) |api| {
+        going(api, ctx as usize);
+        real!(api.cuCtxDestroy(ctx))
+    }
+
+    fn cuCtxDestroy_v2(ctx: Handle) |api| {
+        going(api, ctx as usize);
+        real!(api.cuCtxDestroy_v2(ctx))
+    }
+
+    fn cuCtxAttach(ctx: *mut Handle, flags: u32) |api| {
+        let result = real!(api.cuCtxAttach(ctx, flags));
+        if result == code::SUCCESS && !ctx.is_null() {
+            // SAFETY: the driver has written it.
+            ATTACHED.lock().push(unsafe { *ctx } as usize);
+        }
+        result
+    }
+
+    fn cuCtxDetach(ctx: Handle) |api| {
+        let held = ATTACHED.lock().iter().position(|&a| a == ctx as usize);
+        if held.is_none() {
+            going(api, ctx as usize);
+        }
+        let result = real!(api.cuCtxDetach(ctx));
+        if let (Some(at), code::SUCCESS) = (held, result) {
+            ATTACHED.lock().swap_remove(at);
+        }
+        result
+    }
+
+    fn cuDevicePrimaryCtxRetain(ctx: *mut Handle, device: CUdevice) |api| {
+        let result = real!(api.cuDevicePrimaryCtxRetain(ctx, device));
+        if let (code::SUCCESS, Ok(ordinal)) = (result, u8::try_from(device)) {
+            // SAFETY: the driver has written it.
+            let handle = unsafe { *ctx } as usize;
+            contexts::created(handle, ordinal);
+            contexts::primary_retained(ordinal, handle);
+        }
+        result
+    }
+
+    fn cuDevicePrimaryCtxRelease(device: CUdevice) |api| {
+        releasing(api, device, || real!(api.cuDevicePrimaryCtxRelease(device)))
+    }
+
+    fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) |api| {
+        releasing(api, device, || real!(api.cuDevicePrimaryCtxRelease_v2(device)))
+    }
+
+    fn cuDevicePrimaryCtxReset(device: CUdevice) |api| {
+        resetting(api, device);
+        real!(api.cuDevicePrimaryCtxReset(device))
+    }
+
+    fn cuDevicePrimaryCtxReset_v2(device: CUdevice) |api| {
+        resetting(api, device);
+        real!(api.cuDevicePrimaryCtxReset_v2(device))
+    }
+
+    fn cuCtxEnablePeerAccess(peer: Handle, flags: u32) |api| {
+        let result = real!(api.cuCtxEnablePeerAccess(peer, flags));
+        if result != code::SUCCESS {
+            return result;
+        }
+        let Some((me, owner)) = pair(api, peer) else { return result };
+        // The memory may come later than the permission.
+        if engine::device_for(owner).is_none() {
+            return result;
+        }
+        match residency::contexts::allow_peer(owner.device, me.device) {
+            Ok(()) => result,
+            Err(e) => {
+                // SAFETY: takes back what was just granted.
+                unsafe { (api.cuCtxDisablePeerAccess)(peer) };
+                e
+            }
+        }
+    }
+
+    fn cuCtxDisablePeerAccess(peer: Handle) |api| {
+        let result = real!(api.cuCtxDisablePeerAccess(peer));
+        if let (code::SUCCESS, Some((me, owner))) = (result, pair(api, peer)) {
+            residency::contexts::forbid_peer(owner.device, me.device);
+        }
+        result
+    }
+}
+
+/// Contexts attached once more than created, by handle.
+static ATTACHED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+/// # Safety
+/// After SUCCESS `ctx` points to a context of `device`.
+unsafe fn created(ctx: *const Handle, device: CUdevice, result: CUresult) -> CUresult {
+    if let (code::SUCCESS, Ok(ordinal)) = (result, u8::try_from(device)) {
+        // SAFETY: the caller's promise.
+        contexts::created(unsafe { *ctx } as usize, ordinal);
+    }
+    result
+}
+
+/// A context is about to be destroyed.
+fn going(api: &Api, ctx: usize) {
+    if contexts::find(ctx).is_none() {
+        return;
+    }
+    // The driver's own destroy waits for the context's work; waiting before it lets the memory go
+    // back at once.
+    // SAFETY: no arguments.
+    within(api, ctx, || unsafe { (api.cuCtxSynchronize)() });
+    residency::contexts::going(ctx);
+    streams::context_gone(ctx);
+    globals::context_going(ctx);
+    functions::unloading();
+    contexts::gone(ctx);
+}
+
+fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
+    let Ok(ordinal) = u8::try_from(device) else { return call() };
+    if let Some(ctx) = contexts::primary_ending(ordinal) {
+        going(api, ctx);
+    }
+    let result = call();
+    if result == code::SUCCESS {
+        contexts::primary_released(ordinal);
+    }
+    result
+}
+
+fn resetting(api: &Api, device: CUdevice) {
+    if let Some(ctx) = u8::try_from(device).ok().and_then(contexts::primary) {
+        going(api, ctx);
+    }
+}
+
+/// The current context and that of `peer`.
+fn pair(api: &Api, peer: Handle) -> Option<(Context, Context)> {
+    let me = contexts::current()?;
+    let owner = match contexts::find(peer as usize) {
+        Some(owner) => owner,
+        None => within(api, peer as usize, contexts::current)??,
+    };
+    Some((me, owner))
+}

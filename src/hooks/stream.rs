@@ -1,0 +1,58 @@
+//! Streams come and go; a destroyed one is let go of first.
+
+use super::{idle, real};
+use crate::driver::{self, Api, CUresult, Handle, code};
+use crate::hook;
+use crate::registry::{contexts, streams};
+use crate::residency::engine;
+
+hook! {
+    fn cuStreamCreate(stream: *mut Handle, flags: u32) |api| {
+        let result = real!(api.cuStreamCreate(stream, flags));
+        // SAFETY: the program's own pointer, which the driver has accepted.
+        unsafe { created(stream, result) }
+    }
+
+    fn cuStreamCreateWithPriority(stream: *mut Handle, flags: u32, priority: i32) |api| {
+        let result = real!(api.cuStreamCreateWithPriority(stream, flags, priority));
+        // SAFETY: as above.
+        unsafe { created(stream, result) }
+    }
+
+    fn cuStreamDestroy(stream: Handle) |api| {
+        destroying(api, stream);
+        real!(api.cuStreamDestroy(stream))
+    }
+
+    fn cuStreamDestroy_v2(stream: Handle) |api| {
+        destroying(api, stream);
+        real!(api.cuStreamDestroy_v2(stream))
+    }
+}
+
+/// # Safety
+/// After SUCCESS `stream` points to a stream of the current context.
+unsafe fn created(stream: *const Handle, result: CUresult) -> CUresult {
+    if result == code::SUCCESS {
+        if let Some(context) = contexts::current() {
+            // SAFETY: the caller's promise.
+            streams::created(unsafe { *stream }, context.handle);
+        }
+    }
+    result
+}
+
+fn destroying(api: &Api, stream: Handle) {
+    // The default streams are nobody's to destroy; the driver says so.
+    if streams::context_of(stream).is_none() {
+        return;
+    }
+    // Its last work is behind every later fence of the context, except where the driver has no
+    // such fence. (After the first capture there are no fences any more.)
+    const CTX_RECORD_EVENT: i32 = 12050;
+    if driver::version() < CTX_RECORD_EVENT && !idle() && !engine::latched() {
+        // SAFETY: a live stream of the program's.
+        unsafe { (api.cuStreamSynchronize)(stream) };
+    }
+    streams::destroying(stream);
+}
