@@ -326,10 +326,11 @@ mod tests {
     fn look_ups_hold_while_the_table_changes() {
         let _alone = ALONE.lock();
         settled();
-        let kept: Vec<Handle> = (0..20).map(|n| (0x6000_0000 + n * 16) as Handle).collect();
-        kept.iter().for_each(|&s| created(s, 11));
-        let slots: Vec<u8> = kept.iter().map(|&s| slot_of(s, false)).collect();
-        assert!(slots.iter().all(|&s| s != OVERFLOW));
+        let kept = |n: usize| (0x6000_0000 + n * 16) as Handle;
+        let slots = || (0..20).map(|n| slot_of(kept(n), false)).collect::<Vec<u8>>();
+        (0..20).for_each(|n| created(kept(n), 11));
+        let before = slots();
+        assert!(before.iter().all(|&s| s != OVERFLOW));
         std::thread::scope(|s| {
             for t in 0..2usize {
                 s.spawn(move || {
@@ -348,8 +349,7 @@ mod tests {
             for _ in 0..2 {
                 s.spawn(|| {
                     for _ in 0..2000 {
-                        let now: Vec<u8> = kept.iter().map(|&s| slot_of(s, false)).collect();
-                        assert_eq!(now, slots);
+                        assert_eq!(slots(), before);
                     }
                 });
             }
