@@ -9,9 +9,9 @@ use cuda_client::{
     Context, Device, DevicePtr, Driver, Event, Function, Grid, Lookup, MemHandle, Module, Stream,
     flag,
 };
-use std::cell::OnceCell;
 use std::ffi::c_void;
 use std::ops::Deref;
+use std::sync::OnceLock;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,8 @@ pub struct Cx {
     pub device: Device,
     /// Its primary context, current.
     pub context: Context,
-    module: OnceCell<Module>,
+    simulated: bool,
+    module: OnceLock<Module>,
 }
 
 impl Deref for Cx {
@@ -46,7 +47,14 @@ impl Cx {
     pub fn start(lookup: Lookup) -> Result<Cx, Stop> {
         let driver = Driver::open("libcuda.so.1", lookup)?;
         let (device, context) = driver.start(0)?;
-        Ok(Cx { driver, device, context, module: OnceCell::new() })
+        // By the card's name: with coldpress in between the driver's own symbols are out of reach.
+        let simulated = driver.device_name(device)?.starts_with("Simulated");
+        Ok(Cx { driver, device, context, simulated, module: OnceLock::new() })
+    }
+
+    /// Whether the card is the simulator's.
+    pub fn is_simulated(&self) -> bool {
+        self.simulated
     }
 
     /// The same device through another table of functions.

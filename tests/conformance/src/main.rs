@@ -6,6 +6,7 @@
 mod case;
 mod cases;
 mod context;
+mod measure;
 mod options;
 mod run;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::List => say(&run::list()),
         Command::BeforeInit(path) => run::before_init(&path).and_then(|text| say(&text)),
         Command::Describe => run::describe().and_then(|text| say(&text)),
+        Command::Measure(name) => run::measure(&name).and_then(|text| say(&text)),
         Command::One(name) => run::one(&name).and_then(|text| say(&text)),
         Command::Suite { filter, json } => match run::suite(filter.as_deref(), json) {
             Ok((text, true)) => say(&text),

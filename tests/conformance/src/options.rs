@@ -5,10 +5,12 @@ pub const HELP: &str = "\
 Asks the CUDA driver that the loader finds what it does, and compares with what is expected.
 
 usage: cuda-conformance [--filter TEXT] [--json]
+       cuda-conformance --measure NAME
        cuda-conformance --list | --describe | --help
 
   --filter TEXT  only cases whose name contains TEXT
   --json         one JSON document instead of text
+  --measure NAME map-cost, map-overlap, capture, reserve or pointers, as JSON
   --list         names and expectations; no driver is needed
   --describe     card and driver as JSON
 
@@ -23,6 +25,8 @@ pub enum Command {
     List,
     /// Print card and driver.
     Describe,
+    /// One measurement, as JSON.
+    Measure(String),
     /// One case, in this process, as JSON: how the suite starts itself for isolated cases.
     One(String),
     /// Load the driver at a path and ask it without initialising it.
@@ -46,6 +50,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--help" | "-h" => return Ok(Command::Help),
             "--list" => return Ok(Command::List),
             "--describe" => return Ok(Command::Describe),
+            "--measure" => return Ok(Command::Measure(value()?)),
             "--one" => return Ok(Command::One(value()?)),
             "--before-init" => return Ok(Command::BeforeInit(value()?)),
             "--filter" => filter = Some(value()?),

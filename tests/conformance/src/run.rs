@@ -3,6 +3,7 @@
 use crate::case::{Case, Outcome, Stop};
 use crate::cases;
 use crate::context::Cx;
+use crate::measure;
 use cuda_client::{Driver, Lookup};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -39,6 +40,14 @@ fn start() -> Result<Cx, String> {
     Cx::start(Lookup::Symbols).map_err(|stop| match stop {
         Stop::Skip(why) | Stop::Fail(why) => format!("no working driver: {why}"),
     })
+}
+
+/// One measurement, with card and driver, as JSON.
+pub fn measure(name: &str) -> Result<String, String> {
+    let cx = start()?;
+    let mut document = measure::run(name, &cx)?;
+    document["driver"] = described(&cx);
+    Ok(document.to_string())
 }
 
 /// Three codes of a driver that nobody has initialised.

@@ -105,3 +105,18 @@ fn a_failed_case_fails_the_suite() {
     assert!(!success && text.contains("FAILED  memory.pitch: "), "{text}");
     assert!(text.contains("CUDA_ERROR_OUT_OF_MEMORY (2)"), "{text}");
 }
+
+#[test]
+fn measurements_run() {
+    let settings = [("SIMCUDA_MEMORY", "64MiB"), ("SIMCUDA_GRANULARITY", "64KiB")];
+    for name in ["map-cost", "map-overlap", "capture", "reserve", "pointers"] {
+        let (success, text) = suite(&settings, &["--measure", name]);
+        assert!(success, "{name}: {text}");
+        let document: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert_eq!(document["schema"], "cuda.measurement");
+        assert_eq!(document["driver"]["simulated"], true);
+        assert!(document["data"].is_object(), "{name}: {text}");
+    }
+    let (success, text) = suite(&settings, &["--measure", "nothing"]);
+    assert!(!success && text.contains("map-cost, map-overlap"), "{text}");
+}
