@@ -1,5 +1,6 @@
 //! Makes the library look like the driver: its SONAME, a stub for every entry point that the
-//! sources do not implement, the version table of the resolver, and the fault trampoline.
+//! sources do not implement, the version table of the resolver, and the fault trampoline. Also
+//! compiles the kernels its tests load.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,6 +15,8 @@ fn main() {
     println!("cargo:rerun-if-changed=src");
     println!("cargo:rerun-if-changed=../../../src/driver/surface.txt");
     cc::Build::new().file("src/guard.c").flag("-fexceptions").compile("simguard");
+
+    test_kernels(&Path::new(&out).join("demo.so"));
 
     let surface = fs::read_to_string("../../../src/driver/surface.txt").expect("surface.txt");
     let implemented = implemented(Path::new("src/api"));
@@ -45,15 +48,28 @@ fn main() {
         }
         table.push_str("] },\n");
         for symbol in symbols.iter().filter(|s| !implemented.contains(*s)) {
-            let _ = writeln!(
-                stubs,
-                "crate::entry::api! {{ fn {symbol}() {{ Err(code::NOT_SUPPORTED) }} }}"
-            );
+            let _ = writeln!(stubs, "crate::entry::stub!({symbol});");
         }
     }
     table.push_str("];\n");
     fs::write(Path::new(&out).join("stubs.rs"), stubs).expect("OUT_DIR is writable");
     fs::write(Path::new(&out).join("table.rs"), table).expect("OUT_DIR is writable");
+}
+
+/// The demo program's kernels, for the CPU.
+fn test_kernels(image: &Path) {
+    const KERNELS: &str = "../../../kernels";
+    println!("cargo:rerun-if-changed={KERNELS}/demo/demo.cu");
+    println!("cargo:rerun-if-changed={KERNELS}/cuda_on_cpu.h");
+    let compiler = cc::Build::new().cpp(true).opt_level(1).get_compiler();
+    let status = compiler
+        .to_command()
+        .args(["-std=c++17", "-x", "c++", "-fPIC", "-shared", "-fvisibility=hidden"])
+        .args(["-fno-exceptions", "-Wl,--as-needed", "-o"])
+        .arg(image)
+        .arg(Path::new(KERNELS).join("demo/demo.cu"))
+        .status();
+    assert!(status.is_ok_and(|s| s.success()), "a C++ compiler is needed");
 }
 
 /// The newest plain symbol not above `version`, with the suffix; several per-thread versions of

@@ -240,7 +240,12 @@ pub fn used_here(card: usize) -> u64 {
 
 /// Most bytes ever taken on a card.
 pub fn peak(card: usize) -> u64 {
-    if card < MAX { ledger().peak[card].load(Ordering::Acquire) } else { 0 }
+    if card >= MAX {
+        return 0;
+    }
+    // Joins the group first: the mark of one that has ended is not this one's.
+    mine();
+    ledger().peak[card].load(Ordering::Acquire)
 }
 
 /// Starts the high-water mark anew.

@@ -101,12 +101,12 @@ pub fn per_thread() -> bool {
     PER_THREAD.with(Cell::get)
 }
 
-/// Runs one call.
+/// Runs one call. Not generic: there are hundreds of callers.
 pub fn run(
     call: &'static Call,
     per_thread: bool,
-    args: impl Fn() -> Vec<(&'static str, serde_json::Value)>,
-    body: impl FnOnce() -> Outcome,
+    args: &dyn Fn() -> Vec<(&'static str, serde_json::Value)>,
+    body: &mut dyn FnMut() -> Outcome,
 ) -> CUresult {
     if !call.known.swap(true, Ordering::Relaxed) {
         CALLS.write().push(call);
@@ -156,6 +156,11 @@ impl Shown for [u8; 16] {
         self.to_vec().into()
     }
 }
+impl Shown for crate::abi::Location {
+    fn shown(&self) -> serde_json::Value {
+        vec![i64::from(self.kind), i64::from(self.id)].into()
+    }
+}
 impl Shown for crate::abi::AllocationProp {
     fn shown(&self) -> serde_json::Value {
         self.location.id.into()
@@ -199,10 +204,28 @@ macro_rules! api {
             $crate::entry::run(
                 &CALL,
                 $per_thread,
-                || vec![$((stringify!($arg), $crate::entry::Shown::shown(&$arg))),*],
-                || $body,
+                &|| vec![$((stringify!($arg), $crate::entry::Shown::shown(&$arg))),*],
+                &mut || $body,
             )
         }
     };
 }
 pub(crate) use api;
+
+/// Defines an exported function that is not implemented.
+macro_rules! stub {
+    ($name:ident) => {
+        #[unsafe(no_mangle)]
+        #[allow(non_snake_case, missing_docs)]
+        pub extern "C" fn $name() -> $crate::abi::CUresult {
+            static CALL: $crate::entry::Call = $crate::entry::Call::new(stringify!($name));
+            $crate::entry::unsupported(&CALL)
+        }
+    };
+}
+pub(crate) use stub;
+
+/// What a function answers that is not implemented.
+pub fn unsupported(call: &'static Call) -> CUresult {
+    run(call, false, &Vec::new, &mut || Err(code::NOT_SUPPORTED))
+}

@@ -34,7 +34,11 @@ pub struct Stream {
     delay_us: u64,
     queue: Arc<Queue>,
     last: Mutex<Option<Arc<Item>>>,
+    pub attributes: Mutex<HashMap<i32, Attribute>>,
 }
+
+/// The value of an attribute: a union.
+pub type Attribute = [u8; 64];
 
 static LIVE: Mutex<Option<HashMap<usize, Arc<Stream>>>> = Mutex::new(None);
 static CREATED: AtomicUsize = AtomicUsize::new(0);
@@ -79,6 +83,7 @@ impl Stream {
             delay_us,
             queue: Arc::default(),
             last: Mutex::new(None),
+            attributes: Mutex::default(),
         })
     }
 

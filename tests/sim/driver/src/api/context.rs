@@ -9,6 +9,8 @@ use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+const FOUR_BYTE_BANKS: i32 = 1;
+
 fn target(handle: Handle) -> Result<Arc<Context>, u32> {
     if handle.is_null() { context::current_even_failed() } else { context::find(handle) }
 }
@@ -112,6 +114,24 @@ api! {
     }
 
     fn cuCtxSetCacheConfig(_config: i32) {
+        context::current().map(drop)
+    }
+
+    fn cuCtxGetSharedMemConfig(config: *mut i32) {
+        context::current()?;
+        out(config, FOUR_BYTE_BANKS)
+    }
+
+    fn cuCtxSetSharedMemConfig(_config: i32) {
+        // As on every card of today: taken, and of no effect.
+        context::current().map(drop)
+    }
+
+    fn cuProfilerStart() {
+        context::current().map(drop)
+    }
+
+    fn cuProfilerStop() {
         context::current().map(drop)
     }
 

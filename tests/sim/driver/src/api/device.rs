@@ -1,7 +1,7 @@
-//! Initialisation, devices, errors, occupancy.
+//! Initialisation, devices, errors.
 
 use super::{device, out};
-use crate::abi::{CUdevice, Handle, code};
+use crate::abi::{CUdevice, code};
 use crate::entry::api;
 use crate::{settings, sim};
 use std::ffi::{c_char, c_void};
@@ -203,13 +203,5 @@ api! {
     fn cuGetExportTable(table: *mut *const c_void, _id: *const c_void) {
         out(table, std::ptr::null())?;
         Err(code::NOT_FOUND)
-    }
-
-    fn cuOccupancyMaxActiveBlocksPerMultiprocessor(blocks: *mut i32, _f: Handle, threads: i32, _shared: usize) {
-        out(blocks, (2048 / threads.max(32)).min(32))
-    }
-
-    fn cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks: *mut i32, _f: Handle, threads: i32, _shared: usize, _flags: u32) {
-        out(blocks, (2048 / threads.max(32)).min(32))
     }
 }

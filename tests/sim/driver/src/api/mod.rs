@@ -5,9 +5,11 @@ mod copy;
 mod device;
 mod host;
 mod launch;
+mod managed;
 mod memory;
 mod memset;
 mod module;
+mod occupancy;
 mod pool;
 mod query;
 mod resolve;
@@ -36,6 +38,5 @@ fn device(ordinal: i32) -> Outcome<usize> {
 }
 
 mod stubs {
-    use crate::abi::code;
     include!(concat!(env!("OUT_DIR"), "/stubs.rs"));
 }

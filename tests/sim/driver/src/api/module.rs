@@ -210,6 +210,18 @@ api! {
     fn cuFuncSetCacheConfig(f: Handle, _config: i32) {
         loaded::find_function(f).map(drop)
     }
+    fn cuFuncSetSharedMemConfig(f: Handle, _config: i32) {
+        loaded::find_function(f).map(drop)
+    }
+    fn cuKernelSetCacheConfig(f: Handle, _config: i32, dev: i32) {
+        super::device(dev)?;
+        loaded::find_function(f).map(drop)
+    }
+    fn cuLibraryGetManaged(_ptr: *mut CUdeviceptr, _bytes: *mut usize, library: Handle, _name: *const c_char) {
+        // Images have no managed variables.
+        loaded::find(library, true)?;
+        Err(code::NOT_FOUND)
+    }
     fn cuFuncLoad(f: Handle) {
         loaded::find_function(f).map(drop)
     }

@@ -1,10 +1,9 @@
 //! Memory pools.
 
 use super::{device, out};
-use crate::abi::{CUdevice, CUdeviceptr, Handle, PoolProps, code};
-use crate::context;
+use crate::abi::{CUdevice, Handle, Location, ON_DEVICE, Outcome, PoolProps, code};
 use crate::entry::api;
-use crate::{memory, pools};
+use crate::pools;
 use std::ffi::c_void;
 
 const RELEASE_THRESHOLD: i32 = 4;
@@ -90,23 +89,28 @@ api! {
         out(flags, 3)
     }
 
-    fn cuStreamAttachMemAsync | cuStreamAttachMemAsync_ptsz(on: Handle, ptr: CUdeviceptr, _len: usize, _flags: u32) {
-        crate::stream::find(on)?;
-        memory::containing(ptr).map(drop).ok_or(code::INVALID_VALUE)
+    fn cuMemGetDefaultMemPool(pool: *mut Handle, location: *const Location, kind: u32) {
+        let dev = of(location, kind)?;
+        out(pool, pools::default(dev))
     }
 
-    fn cuMemAdvise(ptr: CUdeviceptr, _bytes: usize, _advice: i32, _dev: CUdevice) {
-        context::current()?;
-        managed(ptr)
+    fn cuMemGetMemPool(pool: *mut Handle, location: *const Location, kind: u32) {
+        let dev = of(location, kind)?;
+        out(pool, pools::current(dev))
     }
 
-    fn cuMemPrefetchAsync | cuMemPrefetchAsync_ptsz(ptr: CUdeviceptr, _bytes: usize, _dev: CUdevice, on: Handle) {
-        crate::stream::find(on)?;
-        managed(ptr)
+    fn cuMemSetMemPool(location: *const Location, kind: u32, pool: Handle) {
+        pools::set_current(of(location, kind)?, pool)
     }
 }
 
-fn managed(ptr: CUdeviceptr) -> Result<(), u32> {
-    let found = memory::containing(ptr).filter(|a| a.kind == memory::Kind::Managed);
-    found.map(drop).ok_or(code::INVALID_VALUE)
+/// The device a location means. Only pools of pinned device memory exist.
+fn of(location: *const Location, kind: u32) -> Outcome<usize> {
+    const PINNED: u32 = 1;
+    // SAFETY: the program passes a structure or null.
+    let location = unsafe { location.as_ref() }.ok_or(code::INVALID_VALUE)?;
+    if kind != PINNED || location.kind != ON_DEVICE {
+        return Err(code::NOT_SUPPORTED);
+    }
+    device(location.id)
 }

@@ -7,6 +7,10 @@ use crate::work::Work;
 use crate::{context, schedule, stream};
 use std::ffi::c_void;
 
+const PRIORITY: i32 = 8;
+/// L2 window, how to wait, priority, memory domains.
+const ATTRIBUTES: [i32; 5] = [1, 3, PRIORITY, 9, 10];
+
 fn error_of(on: &stream::Stream) -> Result<(), u32> {
     match on.context()?.sticky() {
         0 => Ok(()),
@@ -54,6 +58,35 @@ api! {
     }
     fn cuStreamGetDevice | cuStreamGetDevice_ptsz(s: Handle, dev: *mut i32) {
         out(dev, stream::find(s)?.context()?.device as i32)
+    }
+    fn cuStreamGetAttribute | cuStreamGetAttribute_ptsz(s: Handle, which: i32, value: *mut stream::Attribute) {
+        let on = stream::find(s)?;
+        if value.is_null() || !ATTRIBUTES.contains(&which) {
+            return Err(code::INVALID_VALUE);
+        }
+        let known = on.attributes.lock().get(&which).copied();
+        let mut given = known.unwrap_or([0; 64]);
+        if which == PRIORITY {
+            given[..4].copy_from_slice(&on.priority.to_le_bytes());
+        }
+        // SAFETY: the program says that room for one value is there.
+        unsafe { value.write(given) };
+        Ok(())
+    }
+    fn cuStreamSetAttribute | cuStreamSetAttribute_ptsz(s: Handle, which: i32, value: *const stream::Attribute) {
+        let on = stream::find(s)?;
+        if value.is_null() || !ATTRIBUTES.contains(&which) || which == PRIORITY {
+            return Err(code::INVALID_VALUE);
+        }
+        // SAFETY: the program passes one value.
+        on.attributes.lock().insert(which, unsafe { value.read() });
+        Ok(())
+    }
+    fn cuStreamCopyAttributes | cuStreamCopyAttributes_ptsz(to: Handle, from: Handle) {
+        let (to, from) = (stream::find(to)?, stream::find(from)?);
+        let attributes = from.attributes.lock().clone();
+        *to.attributes.lock() = attributes;
+        Ok(())
     }
     fn cuStreamWaitEvent | cuStreamWaitEvent_ptsz(s: Handle, e: Handle, _flags: u32) {
         let on = stream::find(s)?;

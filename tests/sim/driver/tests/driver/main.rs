@@ -1,0 +1,12 @@
+//! The simulated driver's own tests. Settings are read once in a process, so whatever needs some
+//! runs in a process of its own: the test starts itself again.
+
+mod control;
+mod faults;
+mod gpu;
+mod memory;
+mod modules;
+mod processes;
+mod resolve;
+mod streams;
+mod vmm;
