@@ -148,10 +148,14 @@ fn alias(out: &Path) {
     };
     link(&stub, &["-Wl,-soname,libcuda.so.1"], &empty);
     link(&made, &["-Wl,-soname,libcuda.so"], &stub);
-    let target = profile.join(ALIAS);
-    fs::copy(&made, &target).expect("the profile's folder is writable");
-    // Made anew if it is missing. Cargo would take a file younger than this run for changed.
-    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
-    File::options().write(true).open(&target).and_then(|f| f.set_modified(old)).expect("its time");
-    println!("cargo:rerun-if-changed={}", target.display());
+    // Cargo copies the library out of `deps` only when it is what was asked for.
+    for folder in [profile.to_path_buf(), profile.join("deps")] {
+        let target = folder.join(ALIAS);
+        fs::copy(&made, &target).expect("the profile's folder is writable");
+        // Made anew if it is missing; a file younger than this run would count as changed.
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
+        let file = File::options().write(true).open(&target);
+        file.and_then(|f| f.set_modified(old)).expect("its time");
+        println!("cargo:rerun-if-changed={}", target.display());
+    }
 }
