@@ -73,7 +73,6 @@ fn variants(
     // Older ABIs of a hooked name are not understood.
     let action = |version| match what {
         "hook" if version < from => "Action::Latch".to_owned(),
-        "hook" if !hooked(name, group) => "Action::Pass".to_owned(),
         "hook" => {
             let module = match (group, name) {
                 ("P", _) => "intercept::resolve",
@@ -105,10 +104,6 @@ fn variants(
         }
     }
     out
-}
-
-fn hooked(name: &str, group: &str) -> bool {
-    group == "P" || name == "cuInit" || Path::new("src/hooks/mod.rs").exists()
 }
 
 fn table(exports: &[Export]) -> String {

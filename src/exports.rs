@@ -157,8 +157,8 @@ macro_rules! entry {
                 ".cfi_offset rbp, -16",
                 "mov rbp, rsp",
                 ".cfi_def_cfa_register rbp",
-                // 9 words, padding, 8 vectors; keeps the stack aligned to 16.
-                "sub rsp, 208",
+                // 9 words, padding, 8 vectors, the target; keeps the stack aligned to 16.
+                "sub rsp, 224",
                 "mov [rsp], rdi",
                 "mov [rsp + 8], rsi",
                 "mov [rsp + 16], rdx",
@@ -167,6 +167,7 @@ macro_rules! entry {
                 "mov [rsp + 40], r9",
                 "mov [rsp + 48], rax",
                 "mov [rsp + 56], r10",
+                "mov [rsp + 64], r11",
                 "movups [rsp + 80], xmm0",
                 "movups [rsp + 96], xmm1",
                 "movups [rsp + 112], xmm2",
@@ -179,7 +180,7 @@ macro_rules! entry {
                 "call {handler}",
                 "test rax, rax",
                 "jz 2f",
-                "mov r11, rax",
+                "mov [rsp + 208], rax",
                 "mov rdi, [rsp]",
                 "mov rsi, [rsp + 8]",
                 "mov rdx, [rsp + 16]",
@@ -188,6 +189,7 @@ macro_rules! entry {
                 "mov r9, [rsp + 40]",
                 "mov rax, [rsp + 48]",
                 "mov r10, [rsp + 56]",
+                "mov r11, [rsp + 64]",
                 "movups xmm0, [rsp + 80]",
                 "movups xmm1, [rsp + 96]",
                 "movups xmm2, [rsp + 112]",
@@ -197,7 +199,9 @@ macro_rules! entry {
                 "movups xmm6, [rsp + 176]",
                 "movups xmm7, [rsp + 192]",
                 "leave",
-                "jmp r11",
+                // The target, still in the red zone: every register is the program's, and r11
+                // has the slot again, which the target may be another entry to need.
+                "jmp qword ptr [rsp - 24]",
                 "2:",
                 "mov eax, edx",
                 "leave",

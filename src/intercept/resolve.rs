@@ -75,7 +75,10 @@ fn ours(name: &str, found: *const (), version: i32, flags: u64) -> *const () {
     let index = match by_rule.filter(same).or_else(|| (0..exports.len()).find(same)) {
         Some(index) => Some(index),
         None if locate::own_image().contains(&(found as usize)) => return found,
-        None => by_rule.filter(|_| driver::version() <= NEWEST),
+        None => {
+            let covered = driver::version() <= NEWEST;
+            by_rule.filter(|i| covered && !bind::real(first + i).is_null())
+        }
     };
     match index {
         Some(index) => exports[index].stub.0,

@@ -1,9 +1,7 @@
 //! Start, fork, exit and failure: the program never notices more than it must.
 
-mod support;
-
+use crate::support::{Run, program};
 use std::time::Duration;
-use support::{Run, program};
 
 const OPEN: &str = "open:libcuda.so.1";
 

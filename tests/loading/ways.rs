@@ -1,11 +1,9 @@
 //! Whatever way a program gets at the driver, it gets this library; and every way ends at the
 //! same address for the same variant.
 
-mod support;
-
+use crate::support::{Folder, Run, compile, library, program, simulator};
 use coldpress::exports::{EXPORTS, Export};
 use std::path::Path;
-use support::{Folder, Run, compile, library, program, simulator};
 
 /// A driver that has all names of the list.
 const NEWEST: &str = "13050";
