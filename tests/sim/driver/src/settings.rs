@@ -1,6 +1,7 @@
 //! What the environment asks for. Read once; a value that makes no sense is said and ignored.
 
 use std::env;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 /// When queued device work runs.
@@ -53,20 +54,16 @@ fn read() -> Settings {
         2 << 20
     };
     Settings {
-        devices: number("SIMCUDA_DEVICES").map_or(1, |n| n.min(8) as usize),
+        devices: number("SIMCUDA_DEVICES", 1, 8) as usize,
         memory,
         budget: size("SIMCUDA_BUDGET").unwrap_or(memory).min(memory),
         granularity,
         mode: mode(),
         strict: env::var("SIMCUDA_STRICT").is_ok_and(|v| v == "1"),
-        driver_version: number("SIMCUDA_DRIVER_VERSION").map_or(13000, |n| n as i32),
+        driver_version: number("SIMCUDA_DRIVER_VERSION", 13000, 1_000_000) as i32,
         missing: list("SIMCUDA_MISSING"),
-        newer: list("SIMCUDA_NEWER").iter().filter_map(|e| pair(e, '@')).collect(),
-        delay: list("SIMCUDA_DELAY")
-            .iter()
-            .filter_map(|e| pair(e, ':'))
-            .filter_map(|(i, us): (String, u64)| Some((i.parse().ok()?, us)))
-            .collect(),
+        newer: pairs("SIMCUDA_NEWER", '@', "NAME@VERSION,.."),
+        delay: pairs("SIMCUDA_DELAY", ':', "STREAM:MICROSECONDS,.."),
         trace: env::var("SIMCUDA_TRACE").ok(),
         report: env::var("SIMCUDA_REPORT").ok(),
         shared: env::var("SIMCUDA_SHARED").ok().filter(|s| !s.is_empty()),
@@ -75,33 +72,42 @@ fn read() -> Settings {
 }
 
 fn mode() -> Mode {
-    let Ok(text) = env::var("SIMCUDA_STREAMS") else { return Mode::Async };
-    let (name, rest) = text.split_once(':').unwrap_or((&text, ""));
-    match name {
-        "async" | "" => Mode::Async,
-        "eager" => Mode::Eager,
-        "lazy" => Mode::Lazy(rest.parse().unwrap_or(4)),
-        "random" => Mode::Random(rest.parse().unwrap_or(1)),
-        "clocked" => {
-            let (bytes, kernel) = rest.split_once(',').unwrap_or((rest, ""));
-            Mode::Clocked(bytes.parse().unwrap_or(10_000), kernel.parse().unwrap_or(10))
+    const NAME: &str = "SIMCUDA_STREAMS";
+    const WANTED: &str = "async, eager, lazy:K, random:SEED or clocked:BYTES_PER_US,KERNEL_US";
+    let text = env::var(NAME).unwrap_or_default();
+    parse_mode(&text).unwrap_or_else(|| {
+        bad(NAME, WANTED);
+        Mode::Async
+    })
+}
+
+fn parse_mode(text: &str) -> Option<Mode> {
+    let (name, rest) = text.split_once(':').map_or((text, None), |(n, r)| (n, Some(r)));
+    Some(match (name, rest) {
+        ("async" | "", None) => Mode::Async,
+        ("eager", None) => Mode::Eager,
+        ("lazy", rest) => Mode::Lazy(rest.map_or(Ok(4), str::parse).ok()?),
+        ("random", rest) => Mode::Random(rest.map_or(Ok(1), str::parse).ok()?),
+        ("clocked", None) => Mode::Clocked(10_000, 10),
+        ("clocked", Some(rest)) => {
+            let (bytes, kernel) = rest.split_once(',')?;
+            Mode::Clocked(bytes.parse().ok()?, kernel.parse().ok()?)
         }
-        _ => {
-            bad(
-                "SIMCUDA_STREAMS",
-                "async, eager, lazy:K, random:SEED or clocked:BYTES_PER_US,KERNEL_US",
-            );
-            Mode::Async
-        }
-    }
+        _ => return None,
+    })
 }
 
 fn bad(name: &str, wanted: &str) {
     eprintln!("simcuda: {name} must be {wanted}; ignored");
 }
 
-fn number(name: &str) -> Option<u64> {
-    env::var(name).ok()?.parse().ok()
+fn number(name: &str, default: u64, most: u64) -> u64 {
+    let Ok(text) = env::var(name) else { return default };
+    let number = text.parse().ok().filter(|n| *n <= most);
+    number.unwrap_or_else(|| {
+        bad(name, &format!("a number up to {most}"));
+        default
+    })
 }
 
 fn list(name: &str) -> Vec<String> {
@@ -109,9 +115,17 @@ fn list(name: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
 
-fn pair<T: std::str::FromStr>(entry: &str, by: char) -> Option<(String, T)> {
-    let (name, value) = entry.split_once(by)?;
-    Some((name.to_owned(), value.parse().ok()?))
+/// A list of two values each, all of them or none.
+fn pairs<A: FromStr, B: FromStr>(name: &str, by: char, wanted: &str) -> Vec<(A, B)> {
+    let pair = |entry: &String| {
+        let (a, b) = entry.split_once(by)?;
+        Some((a.parse().ok()?, b.parse().ok()?))
+    };
+    let all: Option<Vec<(A, B)>> = list(name).iter().map(pair).collect();
+    all.unwrap_or_else(|| {
+        bad(name, wanted);
+        Vec::new()
+    })
 }
 
 /// A number with a suffix, K M G as KiB MiB GiB.

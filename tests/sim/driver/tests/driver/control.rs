@@ -1,6 +1,6 @@
 //! Failure on request, counts, the report and the trace.
 
-use crate::gpu::{Gpu, alone, file, json};
+use crate::gpu::{Gpu, alone, file, json, status_of};
 use cuda_client::{Code, Context, Event, Lookup, Stream};
 
 const NULL: Stream = Stream::NULL;
@@ -26,6 +26,31 @@ fn calls_fail_on_request() {
         assert_eq!(gpu.calls("cuStreamSynchronize"), 2);
         assert_eq!(gpu.calls("cuMemAlloc_v2"), 3);
     });
+}
+
+#[test]
+fn settings_that_make_no_sense_are_said_and_ignored() {
+    let settings = [
+        ("SIMCUDA_DEVICES", "many"),
+        ("SIMCUDA_MEMORY", "12 apples"),
+        ("SIMCUDA_STREAMS", "lazy:often"),
+        ("SIMCUDA_GRANULARITY", "3MiB"),
+        ("SIMCUDA_DELAY", "first:1"),
+        ("SIMCUDA_NEWER", "cuMemAlloc"),
+        ("SIMCUDA_FAIL", "cuMemAlloc"),
+    ];
+    let (status, text) = status_of(&settings, || {
+        let gpu = Gpu::started();
+        assert_eq!(gpu.device_count(), Ok(1));
+        assert_eq!(gpu.device_total_mem(0), Ok(1 << 30));
+        assert_eq!(gpu.granularity(0), Ok(2 << 20));
+    });
+    if let Some(status) = status {
+        assert!(status.success(), "{text}");
+        for (name, _) in settings {
+            assert!(text.contains(&format!("simcuda: {name} must be ")), "{name}: {text}");
+        }
+    }
 }
 
 #[test]
