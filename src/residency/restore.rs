@@ -176,7 +176,8 @@ fn map_missing(
     ticket: &mut Ticket,
     exceed: bool,
 ) -> Result<(), CUresult> {
-    for (first, granules) in missing(&blob.extents, &block.cold.lock().extents.clone()) {
+    let gaps = missing(&blob.extents, &block.cold.lock().extents);
+    for (first, granules) in gaps {
         let mapped = acquire(device, granules, Some(ticket), exceed)
             .and_then(|handles| map_run(device, block.base(), first, &handles));
         match mapped {
