@@ -55,7 +55,7 @@ pub extern "C" fn coldpress_free(ptr: *mut c_void) -> c_int {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_pin(ptr: *const c_void) -> c_int {
-    call(|| {
+    call("coldpress_pin", || {
         if find(ptr as u64)?.is_none() {
             return Ok(());
         }
@@ -65,7 +65,7 @@ pub extern "C" fn coldpress_pin(ptr: *const c_void) -> c_int {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_unpin(ptr: *const c_void) -> c_int {
-    call(|| {
+    call("coldpress_unpin", || {
         let Some(found) = find(ptr as u64)? else { return Ok(()) };
         if found.allocation.pins == 0 {
             return Err(failure(status::INVALID, format!("unpin: {ptr:p} is not pinned")));
@@ -76,7 +76,7 @@ pub extern "C" fn coldpress_unpin(ptr: *const c_void) -> c_int {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_prefetch(ptr: *const c_void) -> c_int {
-    call(|| {
+    call("coldpress_prefetch", || {
         if let Some(found) = find(ptr as u64)? {
             prefetch::ask(found.block);
         }
@@ -86,7 +86,7 @@ pub extern "C" fn coldpress_prefetch(ptr: *const c_void) -> c_int {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_advise(ptr: *const c_void, advice: c_int) -> c_int {
-    call(|| {
+    call("coldpress_advise", || {
         let cold = match advice {
             ADVISE_COLD => true,
             ADVISE_HOT => false,
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn coldpress_evict(
     tag: *const c_char,
     flags: u32,
 ) -> c_int {
-    call(|| {
+    call("coldpress_evict", || {
         // SAFETY: passed on from our caller.
         let meant = unsafe { Meant::new("evict", ptr, tag) }?;
         if flags & !STRICT != 0 {
@@ -156,7 +156,7 @@ pub unsafe extern "C" fn coldpress_restore(
     tag: *const c_char,
     flags: u32,
 ) -> c_int {
-    call(|| {
+    call("coldpress_restore", || {
         // SAFETY: passed on from our caller.
         let meant = unsafe { Meant::new("restore", ptr, tag) }?;
         if flags != 0 {
@@ -218,7 +218,7 @@ unsafe fn name<'a>(doing: &str, tag: *const c_char) -> Result<&'a str, Failure> 
 /// `tag` is null or a string.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn coldpress_tag_push(tag: *const c_char) -> c_int {
-    call(|| {
+    call("coldpress_tag_push", || {
         if tag.is_null() {
             return Err(failure(status::INVALID, "tag_push: no tag"));
         }
@@ -232,7 +232,7 @@ pub unsafe extern "C" fn coldpress_tag_push(tag: *const c_char) -> c_int {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_tag_pop() -> c_int {
-    call(|| {
+    call("coldpress_tag_pop", || {
         let popped = tags::pop();
         popped.then_some(()).ok_or_else(|| failure(status::INVALID, "tag_pop: there is no tag"))
     })
@@ -245,12 +245,12 @@ pub extern "C" fn coldpress_tag_pop() -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn coldpress_stats(stats: *mut statistics::Stats) -> c_int {
     // SAFETY: passed on from our caller.
-    call(|| unsafe { statistics::fill(stats) })
+    call("coldpress_stats", || unsafe { statistics::fill(stats) })
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_snapshot(fd: c_int) -> c_int {
-    call(|| snapshot::write(fd))
+    call("coldpress_snapshot", || snapshot::write(fd))
 }
 
 #[unsafe(no_mangle)]
@@ -260,7 +260,7 @@ pub extern "C" fn coldpress_last_error() -> *const c_char {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_version() -> c_int {
-    guarded(0, || {
+    guarded("coldpress_version", 0, || {
         let part = |text: &str| text.parse::<c_int>().unwrap_or(0);
         part(env!("CARGO_PKG_VERSION_MAJOR")) * 10000
             + part(env!("CARGO_PKG_VERSION_MINOR")) * 100

@@ -6,10 +6,10 @@
 use super::instance;
 use super::status::{self, Failure, failure};
 use crate::config;
-use crate::residency::engine;
+use crate::intercept::{guard, lifecycle};
 use crate::residency::query::{self, Found};
 use crate::stats;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ffi::c_int;
 
 /// True while this instance manages the program's memory, or will with its first allocation.
 pub fn managing() -> bool {
@@ -32,15 +32,24 @@ pub fn find(ptr: u64) -> Result<Option<Found>, Failure> {
     }
 }
 
-/// Runs `body`; a panic in it becomes `broken` and ends all management of new memory.
-pub fn guarded<R>(broken: R, body: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
-        engine::freeze();
-        broken
-    })
+/// Runs `body`; a panic in it becomes `broken`. Driver calls inside lead straight to the driver.
+/// A call from inside a driver call (a callback of the driver's) is `broken` too: this thread
+/// may hold what the body would wait for.
+pub fn guarded<R>(name: &'static str, broken: R, body: impl FnOnce() -> R) -> R {
+    if guard::entered() || lifecycle::dead() {
+        return broken;
+    }
+    guard::ours(name, broken, body)
 }
 
 /// As [`guarded`] for the functions that return a code.
-pub fn call(body: impl FnOnce() -> Result<(), Failure>) -> std::ffi::c_int {
-    status::finish(guarded(Err(failure(status::DRIVER, "coldpress failed; see stderr")), body))
+pub fn call(name: &'static str, body: impl FnOnce() -> Result<(), Failure>) -> c_int {
+    let broken = if lifecycle::dead() {
+        failure(status::ABSENT, format!("{name}: CUDA does not work in a forked child"))
+    } else if guard::entered() {
+        failure(status::BUSY, format!("{name}: called from inside a CUDA call"))
+    } else {
+        failure(status::DRIVER, format!("{name}: coldpress failed; stderr says more"))
+    };
+    status::finish(guarded(name, Err(broken), body))
 }

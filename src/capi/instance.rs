@@ -5,7 +5,7 @@
 //! no launches, so it must not manage memory. It still allocates, from the library the loader
 //! gives to everybody.
 
-use crate::driver::{self, Api};
+use crate::driver::Api;
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
 
@@ -28,13 +28,16 @@ fn loaded() -> Option<&'static Loaded> {
         // Nobody has a driver yet: ask again the next time.
         return None;
     }
-    Some(LOADED.get_or_init(|| {
+    // Looked up before, not inside the initialiser: another thread may hold the loader's lock and
+    // call in.
+    let found = {
         // SAFETY: the library has the driver's name, so these names are the driver's functions;
         // it is never closed.
         let api = unsafe { Api::load(|name| look_up(library, name)) };
         let ours = is_ours(look_up(library, c"cuGetProcAddress_v2"));
         Loaded { api, ours }
-    }))
+    };
+    Some(LOADED.get_or_init(|| found))
 }
 
 fn look_up(library: *mut c_void, name: &CStr) -> *mut c_void {
@@ -60,15 +63,10 @@ pub fn active() -> bool {
     loaded().is_some_and(|loaded| loaded.ours)
 }
 
-/// The driver as the program sees it: our own exports in the active instance. Never from inside
-/// a guarded body.
+/// The driver as the program sees it: our own exports in the active instance, which lead straight
+/// to the driver inside the guard.
 pub fn program() -> Option<&'static Api> {
     loaded().map(|loaded| &loaded.api)
-}
-
-/// The driver below this instance: the real one in the active instance, else the program's.
-pub fn below() -> Option<&'static Api> {
-    if active() { driver::api() } else { program() }
 }
 
 /// Says once why this instance only allocates.

@@ -16,7 +16,7 @@ mod pools;
 
 use super::{gate, instance};
 use crate::config;
-use crate::driver::{CUdeviceptr, CUresult, Handle, code};
+use crate::driver::{Api, CUdeviceptr, CUresult, Handle, code};
 use crate::registry::{contexts, streams};
 use crate::residency::alloc::{self, Order, Request};
 use crate::residency::{control, engine, query};
@@ -40,53 +40,60 @@ pub extern "C" fn coldpress_torch_malloc(
     device: c_int,
     stream: Handle,
 ) -> *mut c_void {
-    gate::guarded(std::ptr::null_mut(), || {
-        if size == 0 {
-            return std::ptr::null_mut();
-        }
-        match malloc(size, device, stream) {
-            Ok(ptr) => ptr as *mut c_void,
-            Err(e) => {
-                // PyTorch does not look at the answer, so its next kernel would fail with an
-                // illegal address and nobody would know why.
-                crate::say::line(&format!(
-                    "PyTorch asked for {size} bytes on device {device} and gets none (driver \
-                     code {e}); what uses that tensor will fail"
-                ));
-                std::ptr::null_mut()
-            }
-        }
-    })
+    if size == 0 {
+        return std::ptr::null_mut();
+    }
+    let made = malloc(size, device, stream).inspect_err(|&e| refused(size, device, e));
+    made.map_or(std::ptr::null_mut(), |ptr| ptr as *mut c_void)
+}
+
+/// PyTorch does not look at the answer, so its next kernel would fail with an illegal address
+/// and nobody would know why.
+fn refused(size: usize, device: c_int, e: CUresult) {
+    gate::guarded("coldpress_torch_malloc", (), || {
+        crate::say::line(&format!(
+            "PyTorch asked for {size} bytes on device {device} and gets none (driver code {e}); \
+             what uses that tensor will fail"
+        ));
+    });
 }
 
 fn malloc(size: usize, device: c_int, stream: Handle) -> Result<CUdeviceptr, CUresult> {
     let place = Place::enter(device)?;
-    if !fraction::take(device, size as u64, place.api()) {
-        return Err(code::OUT_OF_MEMORY);
-    }
-    let slot = streams::slot_of(stream, false);
-    let held = pools::reuse(device, size as u64, slot);
-    let result = match held {
-        Some(ptr) => Ok(ptr),
-        None => fresh(size, slot, &place).inspect(|&ptr| pools::adopt(device, ptr)),
-    };
-    result.inspect_err(|_| fraction::give(device, size as u64))
+    let managed = gate::guarded("coldpress_torch_malloc", Some(Err(code::UNKNOWN)), || {
+        if !fraction::take(device, size as u64, place.api()) {
+            return Some(Err(code::OUT_OF_MEMORY));
+        }
+        let slot = streams::slot_of(stream, false);
+        pools::reuse(device, size as u64, slot).map(Ok).or_else(|| fresh(size, slot))
+    });
+    // Not guarded: where nothing is managed this is the program's own call.
+    let made = managed.unwrap_or_else(|| plain(size, place.api()));
+    gate::guarded("coldpress_torch_malloc", (), || match made {
+        Ok(ptr) => pools::adopt(device, ptr),
+        Err(_) => fraction::give(device, size as u64),
+    });
+    made
 }
 
-/// Memory that no pool holds: managed where something is managed, else the driver's.
-fn fresh(size: usize, slot: u8, place: &Place) -> Result<CUdeviceptr, CUresult> {
-    if instance::active() && config::get().disabled.is_none() && !engine::frozen() {
-        let context = contexts::current().ok_or(code::INVALID_CONTEXT)?;
-        if let Some(device) = engine::device_for(context) {
-            let request = Request { size: size as u64, slot: Some(slot), context };
-            return alloc::alloc(device, request);
-        }
-    } else if !instance::active() {
+/// Managed memory that no pool holds; `None` where nothing is managed.
+fn fresh(size: usize, slot: u8) -> Option<Result<CUdeviceptr, CUresult>> {
+    if !instance::active() {
         instance::say_inactive();
+        return None;
     }
+    if config::get().disabled.is_some() || engine::frozen() {
+        return None;
+    }
+    let context = contexts::current()?;
+    let device = engine::device_for(context)?;
+    Some(alloc::alloc(device, Request { size: size as u64, slot: Some(slot), context }))
+}
+
+fn plain(size: usize, api: &Api) -> Result<CUdeviceptr, CUresult> {
     let mut ptr = 0;
-    // SAFETY: `ptr` is a live local; the context of `place` is current.
-    match unsafe { (place.api().cuMemAlloc_v2)(&mut ptr, size) } {
+    // SAFETY: `ptr` is a live local.
+    match unsafe { (api.cuMemAlloc_v2)(&mut ptr, size) } {
         code::SUCCESS => Ok(ptr),
         e => Err(e),
     }
@@ -99,34 +106,41 @@ pub extern "C" fn coldpress_torch_free(
     device: c_int,
     stream: Handle,
 ) {
-    gate::guarded((), || {
-        if ptr.is_null() {
-            return;
-        }
+    if ptr.is_null() {
+        return;
+    }
+    let unmanaged = gate::guarded("coldpress_torch_free", None, || {
         fraction::give(device, size as u64);
         let ptr = ptr as CUdeviceptr;
         let slot = streams::slot_of(stream, false);
         let recorded = RECORDED.lock().remove(&ptr).unwrap_or(0);
         let held = Held { ptr, size: size as u64, slot, after: 1 << slot | recorded };
-        if let Some(held) = pools::keep(device, held) {
-            free(device, held);
-        }
+        pools::keep(device, held).and_then(free)
     });
+    if let Some(held) = unmanaged {
+        free_plain(device, held);
+    }
 }
 
-fn free(device: c_int, held: Held) {
-    if query::covers(held.ptr) {
-        // An error is a free of what is not there; PyTorch has no way to hear of it.
-        match alloc::begin_free(held.ptr) {
-            Ok(freed) => alloc::finish_free(freed, Order::After(held.after)),
-            Err(_) => crate::say::once(
-                "torch-free",
-                &format!("PyTorch freed {:#x}, which is not a live allocation", held.ptr),
-            ),
-        }
-        return;
+/// Frees managed memory; other memory is handed back.
+fn free(held: Held) -> Option<Held> {
+    if !query::covers(held.ptr) {
+        return Some(held);
     }
-    // At exit the driver may be gone already, and then so is its memory.
+    match alloc::begin_free(held.ptr) {
+        Ok(freed) => alloc::finish_free(freed, Order::After(held.after)),
+        // PyTorch has no way to hear of it.
+        Err(_) => crate::say::once(
+            "torch-free",
+            &format!("PyTorch freed {:#x}, which is not a live allocation", held.ptr),
+        ),
+    }
+    None
+}
+
+/// Frees memory of the driver's, outside the guard. At exit the driver may be gone already, and
+/// then so is its memory.
+fn free_plain(device: c_int, held: Held) {
     if let Ok(place) = Place::enter(device) {
         // SAFETY: the driver checks the address; it waits for the device by itself.
         unsafe { (place.api().cuMemFree_v2)(held.ptr) };
@@ -136,7 +150,7 @@ fn free(device: c_int, held: Held) {
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_torch_init(_device_count: c_int) {
     // Everything starts with the first allocation; what can be said now is who will not be asked.
-    gate::guarded((), || {
+    gate::guarded("coldpress_torch_init", (), || {
         if !instance::active() {
             instance::say_inactive();
         }
@@ -146,12 +160,12 @@ pub extern "C" fn coldpress_torch_init(_device_count: c_int) {
 /// `torch.cuda.empty_cache()`: memory that is held ready goes back to the driver.
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_torch_reset() {
-    gate::guarded((), control::trim);
+    gate::guarded("coldpress_torch_reset", (), control::trim);
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_torch_memory_fraction(share: f64, device: c_int) {
-    gate::guarded((), || fraction::set(device, share));
+    gate::guarded("coldpress_torch_memory_fraction", (), || fraction::set(device, share));
 }
 
 /// The allocation that `ptr` is in: its first byte, and its size in `*size`.
@@ -163,17 +177,18 @@ pub unsafe extern "C" fn coldpress_torch_base_alloc(
     ptr: *mut c_void,
     size: *mut usize,
 ) -> *mut c_void {
-    let (base, bytes) = gate::guarded((ptr as CUdeviceptr, 0), || {
-        if let Some(found) = query::find(ptr as CUdeviceptr) {
-            return (found.base, found.allocation.size as usize);
-        }
-        let (mut base, mut bytes) = (ptr as CUdeviceptr, 0);
-        if let Some(api) = instance::below() {
-            // SAFETY: both are live locals, which a failing call leaves as they are.
-            unsafe { (api.cuMemGetAddressRange_v2)(&mut base, &mut bytes, ptr as CUdeviceptr) };
-        }
-        (base, bytes)
-    });
+    let (base, bytes) =
+        gate::guarded("coldpress_torch_base_alloc", (ptr as CUdeviceptr, 0), || {
+            if let Some(found) = query::find(ptr as CUdeviceptr) {
+                return (found.base, found.allocation.size as usize);
+            }
+            let (mut base, mut bytes) = (ptr as CUdeviceptr, 0);
+            if let Some(api) = instance::program() {
+                // SAFETY: both are live locals, which a failing call leaves as they are.
+                unsafe { (api.cuMemGetAddressRange_v2)(&mut base, &mut bytes, ptr as CUdeviceptr) };
+            }
+            (base, bytes)
+        });
     if !size.is_null() {
         // SAFETY: not null, and the caller's to write.
         unsafe { *size = bytes };
@@ -183,7 +198,7 @@ pub unsafe extern "C" fn coldpress_torch_base_alloc(
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_torch_record_stream(ptr: *mut c_void, stream: Handle) {
-    gate::guarded((), || {
+    gate::guarded("coldpress_torch_record_stream", (), || {
         // A view records its storage's first byte or any other.
         let Some(found) = query::find(ptr as CUdeviceptr) else { return };
         let bit = 1 << streams::slot_of(stream, false);
@@ -193,19 +208,25 @@ pub extern "C" fn coldpress_torch_record_stream(ptr: *mut c_void, stream: Handle
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_torch_begin_pool(device: c_int, id: MempoolId, _filter: *const c_void) {
-    gate::guarded((), || pools::begin(PoolId { device, id: (id.0, id.1) }));
+    gate::guarded("coldpress_torch_begin_pool", (), || {
+        pools::begin(PoolId { device, id: (id.0, id.1) })
+    });
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_torch_end_pool(device: c_int, id: MempoolId) {
-    gate::guarded((), || pools::end(PoolId { device, id: (id.0, id.1) }));
+    gate::guarded("coldpress_torch_end_pool", (), || {
+        pools::end(PoolId { device, id: (id.0, id.1) })
+    });
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn coldpress_torch_release_pool(device: c_int, id: MempoolId) {
-    gate::guarded((), || {
-        for held in pools::release(PoolId { device, id: (id.0, id.1) }) {
-            free(device, held);
-        }
+    let unmanaged = gate::guarded("coldpress_torch_release_pool", Vec::new(), || {
+        let kept = pools::release(PoolId { device, id: (id.0, id.1) });
+        kept.into_iter().filter_map(free).collect()
     });
+    for held in unmanaged {
+        free_plain(device, held);
+    }
 }

@@ -1,7 +1,8 @@
 //! The device an operation is meant for, made current for its time.
 //!
 //! PyTorch names the device in every call, and calls from threads that have none current. Its
-//! memory belongs to the primary context.
+//! memory belongs to the primary context. All calls here are the program's own functions, outside
+//! the guard, so that this library counts contexts and starts as if the program had called them.
 
 use super::instance;
 use crate::driver::{Api, CUresult, Handle, code};
@@ -20,8 +21,8 @@ pub struct Place {
 impl Place {
     /// Makes a context of `device` current: the thread's own if it fits, else the primary one.
     pub fn enter(device: c_int) -> Result<Place, CUresult> {
-        initialise()?;
-        let api = instance::below().ok_or(code::NOT_INITIALIZED)?;
+        let api = instance::program().ok_or(code::NOT_INITIALIZED)?;
+        initialise(api)?;
         let mut place = Place { api, pushed: false, retained: None };
         if current_device(api) == Some(device) {
             return Ok(place);
@@ -61,14 +62,12 @@ impl Drop for Place {
 }
 
 /// Initialises the driver once, as the program would.
-fn initialise() -> Result<(), CUresult> {
+fn initialise(api: &Api) -> Result<(), CUresult> {
     static DONE: AtomicBool = AtomicBool::new(false);
     if DONE.load(Ordering::Acquire) {
         return Ok(());
     }
-    let api = instance::program().ok_or(code::NOT_INITIALIZED)?;
-    // SAFETY: 0 is the only value there is; the program's own function, so that this library
-    // starts as it would if the program called it.
+    // SAFETY: 0 is the only value there is.
     done(unsafe { (api.cuInit)(0) })?;
     DONE.store(true, Ordering::Release);
     Ok(())
