@@ -18,6 +18,7 @@ mod report;
 mod resolve;
 mod schedule;
 mod settings;
+mod share;
 mod sim;
 mod space;
 mod stream;

@@ -51,7 +51,7 @@ pub fn allocate(ctx: &Arc<Context>, bytes: u64, kind: Kind) -> Outcome<CUdevicep
         return Err(code::INVALID_VALUE);
     }
     let reserved = bytes.checked_next_multiple_of(PAGE).ok_or(code::OUT_OF_MEMORY)?;
-    let physical = Physical::new(ctx.device, reserved)?;
+    let physical = Physical::new(ctx.device, reserved, false)?;
     let base = {
         let mut space = SPACE.lock();
         let base = space.reserve(reserved, 64 << 10, 0, true)?;

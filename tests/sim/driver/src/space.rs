@@ -17,17 +17,19 @@ pub struct Physical {
     /// No other piece has it.
     pub id: u64,
     pub card: usize,
+    /// Made to be exported.
+    pub shareable: bool,
     at: u64,
     pub bytes: u64,
 }
 
 impl Physical {
     /// Takes memory of a card and fills it with a pattern nobody should rely on.
-    pub fn new(card: usize, bytes: u64) -> Outcome<Arc<Physical>> {
+    pub fn new(card: usize, bytes: u64, shareable: bool) -> Outcome<Arc<Physical>> {
         let bytes = bytes.checked_next_multiple_of(PAGE).ok_or(code::OUT_OF_MEMORY)?;
         let cards = card::all();
         let at = cards.get(card).ok_or(code::INVALID_DEVICE)?.take(bytes)?;
-        let physical = Physical { id: next_id(), card, at, bytes };
+        let physical = Physical { id: next_id(), card, shareable, at, bytes };
         if settings::get().fill {
             physical.fill();
         }

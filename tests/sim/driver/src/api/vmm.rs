@@ -5,10 +5,13 @@ use crate::abi::{AccessDesc, AllocationProp, CUdeviceptr, Location, ON_DEVICE, c
 use crate::entry::api;
 use crate::handles::Id;
 use crate::space::{Physical, SPACE};
-use crate::{settings, sim};
+use crate::{settings, share, sim};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::ffi::c_void;
 use std::sync::Arc;
+
+const POSIX_FD: u32 = 1;
 
 /// Handles by number, with how often they are held.
 static HANDLES: Mutex<Option<HashMap<u64, Held>>> = Mutex::new(None);
@@ -17,6 +20,19 @@ struct Held {
     id: Id,
     physical: Arc<Physical>,
     times: u32,
+}
+
+/// The handle of memory, held once more; a new one if there is none any more.
+fn retain(physical: Arc<Physical>) -> u64 {
+    let mut handles = HANDLES.lock();
+    let all = handles.get_or_insert_default();
+    match all.values_mut().find(|h| Arc::ptr_eq(&h.physical, &physical)) {
+        Some(held) => {
+            held.times += 1;
+            held.id.get() as u64
+        }
+        None => hold(all, physical),
+    }
 }
 
 /// A new handle, held once.
@@ -42,13 +58,17 @@ fn whole(bytes: u64) -> bool {
     bytes > 0 && bytes.is_multiple_of(settings::get().granularity)
 }
 
-fn properties(prop: *const AllocationProp) -> Result<usize, u32> {
+/// The card, and whether the memory may be exported.
+fn properties(prop: *const AllocationProp) -> Result<(usize, bool), u32> {
     // SAFETY: the program passes a structure or null.
     let prop = unsafe { prop.as_ref() }.ok_or(code::INVALID_VALUE)?;
     if prop.kind != 1 || prop.location.kind != ON_DEVICE {
         return Err(code::INVALID_VALUE);
     }
-    device(prop.location.id)
+    match prop.handle_types {
+        0 | POSIX_FD => Ok((device(prop.location.id)?, prop.handle_types == POSIX_FD)),
+        _ => Err(code::NOT_SUPPORTED),
+    }
 }
 
 api! {
@@ -75,11 +95,11 @@ api! {
 
     fn cuMemCreate(handle: *mut u64, bytes: usize, prop: *const AllocationProp, flags: u64) {
         sim::ready()?;
-        let card = properties(prop)?;
+        let (card, shareable) = properties(prop)?;
         if handle.is_null() || flags != 0 || !whole(bytes as u64) {
             return Err(code::INVALID_VALUE);
         }
-        let physical = Physical::new(card, bytes as u64)?;
+        let physical = Physical::new(card, bytes as u64, shareable)?;
         out(handle, hold(HANDLES.lock().get_or_insert_default(), physical))
     }
 
@@ -153,14 +173,14 @@ api! {
         let physical = physical(handle)?;
         out(prop, AllocationProp {
             kind: 1,
-            handle_types: 0,
+            handle_types: if physical.shareable { POSIX_FD } else { 0 },
             location: Location { kind: ON_DEVICE, id: physical.card as i32 },
             win32: std::ptr::null_mut(),
             flags: [0; 8],
         })
     }
 
-    fn cuMemRetainAllocationHandle(handle: *mut u64, ptr: *mut std::ffi::c_void) {
+    fn cuMemRetainAllocationHandle(handle: *mut u64, ptr: *mut c_void) {
         sim::ready()?;
         let found = {
             let space = SPACE.lock();
@@ -169,13 +189,23 @@ api! {
                 _ => None,
             }
         };
-        let physical = found.ok_or(code::INVALID_VALUE)?;
-        let mut handles = HANDLES.lock();
-        let all = handles.get_or_insert_default();
-        if let Some(held) = all.values_mut().find(|h| Arc::ptr_eq(&h.physical, &physical)) {
-            held.times += 1;
-            return out(handle, held.id.get() as u64);
+        out(handle, retain(found.ok_or(code::INVALID_VALUE)?))
+    }
+
+    fn cuMemExportToShareableHandle(to: *mut c_void, handle: u64, kind: u32, flags: u64) {
+        sim::ready()?;
+        let physical = physical(handle)?;
+        if kind != POSIX_FD || flags != 0 || !physical.shareable {
+            return Err(code::INVALID_VALUE);
         }
-        out(handle, hold(all, physical))
+        out(to.cast::<i32>(), share::export(&physical)?)
+    }
+
+    fn cuMemImportFromShareableHandle(handle: *mut u64, from: *mut c_void, kind: u32) {
+        sim::ready()?;
+        if handle.is_null() || kind != POSIX_FD {
+            return Err(code::INVALID_VALUE);
+        }
+        out(handle, retain(share::import(from as usize as i32)?))
     }
 }

@@ -2,6 +2,7 @@
 //! runs in a process of its own: the test starts itself again.
 
 mod control;
+mod devices;
 mod faults;
 mod gpu;
 mod memory;

@@ -146,3 +146,37 @@ fn attributes_tell_reservation_mapping_and_memory_apart() {
         assert_eq!(gpu.pointer_attributes(&[flag::POINTER_MAPPED, BLOCK], 4096), Ok(vec![0, 0]));
     });
 }
+
+#[test]
+fn memory_goes_through_a_file_descriptor() {
+    alone(&[], || {
+        let gpu = Gpu::started();
+        let prop =
+            AllocationProp { handle_types: flag::HANDLE_POSIX_FD, ..AllocationProp::device(0) };
+        let private = gpu.create(G, 0).expect("memory");
+        assert_eq!(gpu.export_fd(private), Err(Code::INVALID_VALUE), "not made for it");
+        let handle = gpu.create_with(G, &prop).expect("memory");
+        assert_eq!(gpu.handle_properties(handle).map(|p| p.handle_types), Ok(1));
+        let fd = gpu.export_fd(handle).expect("a descriptor");
+        type Import = unsafe extern "C" fn(*mut u64, usize, u32) -> u32;
+        let import = |fd: i32| {
+            let mut handle = 0;
+            let at = gpu.symbol("cuMemImportFromShareableHandle");
+            // SAFETY: the documented signature and a live output.
+            let code = unsafe {
+                std::mem::transmute::<*mut libc::c_void, Import>(at)(&mut handle, fd as usize, 1)
+            };
+            Code::check(code).map(|()| MemHandle(handle))
+        };
+        assert_eq!(import(fd), Ok(handle), "held once more");
+        gpu.release(handle).expect("released");
+        let at = gpu.reserve(G, 0, 0).expect("addresses");
+        gpu.map(at, G, handle).expect("still alive");
+        gpu.release(handle).expect("released");
+        let again = import(fd).expect("the mapping keeps it");
+        gpu.release(again).expect("released");
+        gpu.unmap(at, G).expect("unmapped");
+        assert_eq!(import(fd), Err(Code::INVALID_VALUE), "gone");
+        assert_eq!(import(-1), Err(Code::INVALID_VALUE));
+    });
+}
