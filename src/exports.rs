@@ -99,8 +99,8 @@ macro_rules! stub {
 
 #[allow(non_snake_case, reason = "the driver's own names")]
 #[allow(clippy::missing_safety_doc, reason = "the driver's own contracts")]
+#[allow(missing_docs, reason = "facts; the types are documented")]
 mod generated {
-    #![allow(missing_docs, reason = "facts; the types are documented")]
     use super::{Action, Code, Export, SLOTS};
     include!(concat!(env!("OUT_DIR"), "/exports.rs"));
 }

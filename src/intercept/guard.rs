@@ -130,7 +130,7 @@ fn after_panic(name: &str, made: Option<CUresult>, direct: &dyn Fn() -> CUresult
 }
 
 /// Panics on demand, so that the rules above can be tested from outside: in builds with debug
-/// assertions `COLDPRESS_TEST_PANIC=before` or `after` makes the first real call of a process
+/// assertions `TEST_COLDPRESS_PANIC=before` or `after` makes the first real call of a process
 /// panic there, `before:N` the N-th. Release builds do not contain this.
 #[cfg(debug_assertions)]
 mod fault {
@@ -144,13 +144,13 @@ mod fault {
         static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
         static SEEN: AtomicU64 = AtomicU64::new(0);
         let wanted = WANTED.get_or_init(|| {
-            let text = std::env::var("COLDPRESS_TEST_PANIC").ok()?;
+            let text = std::env::var("TEST_COLDPRESS_PANIC").ok()?;
             let (place, n) = text.split_once(':').unwrap_or((&text, "1"));
             Some((place.to_owned(), n.parse().unwrap_or(1)))
         });
         let Some((place, n)) = wanted else { return };
         if place == here && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *n {
-            panic!("COLDPRESS_TEST_PANIC");
+            panic!("TEST_COLDPRESS_PANIC");
         }
     }
 }

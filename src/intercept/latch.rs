@@ -21,6 +21,7 @@ static THUNKS: [Slot; POOL] = [const { Slot::new(entry) }; POOL];
 #[derive(Debug)]
 struct Unknown {
     real: usize,
+    /// As the user sees it.
     name: String,
 }
 
@@ -55,7 +56,7 @@ pub fn unknown(real: *const (), name: &str, version: i32) -> *const () {
     if let Some(index) = list.iter().position(|u| u.real == real as usize) {
         return thunk(index);
     }
-    let name = format!("{name}@{version}");
+    let name = format!("unknown entry point {name}@{version}");
     if list.len() < POOL {
         list.push(Unknown { real: real as usize, name });
         return thunk(list.len() - 1);
@@ -107,5 +108,5 @@ fn meant(slot: *const Slot) -> Option<(*const (), String)> {
     let at = (slot as usize).checked_sub(THUNKS.as_ptr() as usize)? / size_of::<Slot>();
     let list = UNKNOWN.lock();
     let unknown = list.get(at)?;
-    Some((unknown.real as *const (), format!("unknown entry point {}", unknown.name)))
+    Some((unknown.real as *const (), unknown.name.clone()))
 }

@@ -151,6 +151,23 @@ fn a_name_in_no_list_works_behind_a_thunk() {
 }
 
 #[test]
+fn when_thunks_run_out_eviction_goes_off_and_all_work() {
+    let run = probe().env("COLDPRESS_REAL_LIBCUDA", driver("driver-12000", &[]));
+    let outcome = run.args([OPEN, "init", "many:600"]).outcome().well();
+    assert_eq!(outcome.stdout, "init 0\nours 512 others 88 same 600 called 600\n");
+    let why = "eviction off: unknown entry point cuUnknown512@12000";
+    assert!(outcome.stderr.contains(why), "{outcome:#?}");
+}
+
+#[test]
+fn a_driver_that_calls_exported_names_reaches_itself() {
+    let back = driver("driver-back", &["-DCALLS_BACK"]);
+    let run = probe().env("COLDPRESS_REAL_LIBCUDA", back);
+    let outcome = run.args([OPEN, "init", "call:cuMemGetInfo_v2"]).outcome().well();
+    assert_eq!(outcome.stdout, "init 0\ndepth 0\ndepth 1\ncuMemGetInfo_v2 0\n");
+}
+
+#[test]
 fn the_first_call_keeps_every_argument() {
     let registers = compile("registers", "registers", &["-ldl"]);
     let small = driver("driver-12000", &[]);

@@ -95,8 +95,47 @@ fn exit_from_another_thread_while_others_call() {
 }
 
 #[test]
+fn exit_from_another_thread_while_memory_moves() {
+    for _ in 0..5 {
+        let run = probe().timeout(Duration::from_secs(30)).env("COLDPRESS_TORTURE", "on");
+        let outcome = run.args(["init", "context", "parallel:3"]).outcome().well();
+        assert_eq!(outcome.stdout, "init 0\ncontext 0\n");
+        let end = outcome.said().last().copied().unwrap_or_default();
+        assert!(end.contains("moved"), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_driver_that_shuts_down_ends_management() {
+    let run = probe().env("SIMCUDA_FAIL", "cuMemGetInfo_v2:1=4");
+    let ops = ["init", "context", "call:cuMemGetInfo_v2", "call:cuMemGetInfo_v2", "version"];
+    let outcome = run.args(ops).outcome().well();
+    assert!(outcome.stdout.contains("cuMemGetInfo_v2 4\n"), "{outcome:#?}");
+    assert!(outcome.stdout.ends_with("version 0 13000\n"), "{outcome:#?}");
+    assert_eq!(outcome.said().len(), 1, "{}", outcome.stderr);
+}
+
+/// Panics at each of the first real calls of a program whose memory is evicted after every step.
+#[test]
+fn a_panic_anywhere_costs_no_byte() {
+    let program = program("bytes");
+    for place in ["before", "after"] {
+        for n in 1..=14 {
+            let run = Run::preloaded(&program).env("COLDPRESS_TORTURE", "on");
+            let run = run.env("TEST_COLDPRESS_PANIC", format!("{place}:{n}"));
+            let outcome = run.timeout(Duration::from_secs(60)).outcome().well();
+            assert_eq!(outcome.stdout, "equal 8 freed 8\n", "{place}:{n}: {}", outcome.stderr);
+            let faults = outcome.stderr.matches("managing nothing new").count();
+            assert_eq!(faults, 1, "{place}:{n}: {}", outcome.stderr);
+            let used = &outcome.report.as_ref().expect("a report")["leaks"]["allocations"];
+            assert_eq!(used.as_u64(), Some(0), "{place}:{n}");
+        }
+    }
+}
+
+#[test]
 fn a_panic_before_the_call_makes_it_once() {
-    let run = probe().env("COLDPRESS_TEST_PANIC", "before");
+    let run = probe().env("TEST_COLDPRESS_PANIC", "before");
     let outcome = run.args(["init", "version", "proc:cuMemAlloc@12000"]).outcome().well();
     assert_eq!(outcome.stdout, "init 0\nversion 0 13000\nproc cuMemAlloc 0 libcoldpress.so\n");
     assert_eq!(outcome.calls("cuInit"), 1);
@@ -105,7 +144,7 @@ fn a_panic_before_the_call_makes_it_once() {
 
 #[test]
 fn a_panic_after_the_call_returns_its_result() {
-    let run = probe().env("COLDPRESS_TEST_PANIC", "after");
+    let run = probe().env("TEST_COLDPRESS_PANIC", "after");
     let outcome = run.args(["init", "version"]).outcome().well();
     assert_eq!(outcome.stdout, "init 0\nversion 0 13000\n");
     assert_eq!(outcome.calls("cuInit"), 1);
@@ -114,7 +153,7 @@ fn a_panic_after_the_call_returns_its_result() {
 
 #[test]
 fn a_panic_in_the_resolver_leaves_its_answer() {
-    let run = probe().env("COLDPRESS_TEST_PANIC", "after");
+    let run = probe().env("TEST_COLDPRESS_PANIC", "after");
     let outcome = run.args(["proc:cuMemAlloc@12000", "proc:cuMemFree@12000"]).outcome().well();
     // The first answer is the driver's own, made once; the second is ours again.
     let ours = "proc cuMemFree 0 libcoldpress.so\n";

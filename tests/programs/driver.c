@@ -2,6 +2,7 @@
  *   VERSION         what it says its version is
  *   LEADS_AWAY      its resolver looks names up globally, as a library without -Bsymbolic would
  *   OTHER_POINTERS  its resolver hands out other addresses than its symbols'
+ *   CALLS_BACK      one function calls itself by its exported name, as others may in its place
  * It has few names; everything else is missing. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,6 +41,12 @@ int cuGraphAddKernelNode(void *node, void *graph, void *deps, unsigned long coun
 }
 
 int cuMemGetInfo_v2(unsigned long *free, unsigned long *total) {
+#ifdef CALLS_BACK
+    static __thread int depth;
+    int (*again)(unsigned long *, unsigned long *) = dlsym(RTLD_DEFAULT, "cuMemGetInfo_v2");
+    printf("depth %d\n", depth);
+    if (depth++ == 0) return again(free, total);
+#endif
     if (free) *free = 1;
     if (total) *total = 2;
     return 0;
@@ -49,6 +56,10 @@ static int other_init(unsigned flags) { return cuInit(flags); }
 static int other_node(void *a, void *b, void *c, unsigned long d, void *e, void *f, void *g) {
     return cuGraphAddKernelNode(a, b, c, d, e, f, g);
 }
+
+/* 600 functions that nobody knows. */
+extern char many[];
+__asm__(".text\n.balign 16\nmany:\n.rept 600\n.balign 16\nmovl $45, %eax\nret\n.endr\n.previous\n");
 
 int cuGetProcAddress(const char *name, void **found, int version, unsigned long long flags) {
     (void)flags;
@@ -62,6 +73,8 @@ int cuGetProcAddress(const char *name, void **found, int version, unsigned long 
 #else
     if (!strcmp(name, "cuInit")) *found = (void *)cuInit;
     if (!strcmp(name, "cuNotInAnyList")) *found = (void *)other_node;
+    unsigned number;
+    if (sscanf(name, "cuUnknown%u", &number) == 1 && number < 600) *found = many + 16 * number;
 #endif
     (void)other_init, (void)other_node;
     return *found ? 0 : 500;

@@ -88,11 +88,34 @@ static void proc(char *spec, int form) {
     printf("proc %s %d %s%s\n", name, result, file_of(last), last && last == before ? " again" : "");
 }
 
-static void *allocate_for_ever(void *unused) {
-    (void)unused;
+/* Names that nobody knows, each resolved twice and called: in which file they are. */
+static void many(int count) {
+    int ours = 0, others = 0, called = 0, same = 0, result;
+    char name[32];
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "cuUnknown%d", i);
+        last = resolve(2, name, 12000, 0, &result);
+        same += last == resolve(2, name, 12000, 0, &result);
+        if (!strcmp(file_of(last), "libcoldpress.so")) ours++;
+        else others++;
+    }
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "cuUnknown%d", i);
+        last = resolve(2, name, 12000, 0, &result);
+        called += ((any_fn)last)(0, 0, 0, 0, 0, 0) == 45;
+    }
+    printf("ours %d others %d same %d called %d\n", ours, others, same, called);
+}
+
+static void *work_for_ever(void *ctx) {
+    static char bytes[1 << 20];
+    any_fn set = (any_fn)symbol("cuCtxSetCurrent"), copy = (any_fn)symbol("cuMemcpyHtoD_v2");
+    set((uint64_t)(uintptr_t)ctx, 0, 0, 0, 0, 0);
     for (;;) {
         uint64_t ptr = 0;
-        if (call("cuMemAlloc_v2", (uint64_t)(uintptr_t)&ptr, 1 << 16) == 0) call("cuMemFree_v2", ptr, 0);
+        if (call("cuMemAlloc_v2", (uint64_t)(uintptr_t)&ptr, sizeof bytes) != 0) continue;
+        copy(ptr, (uint64_t)(uintptr_t)bytes, sizeof bytes, 0, 0, 0);
+        call("cuMemFree_v2", ptr, 0);
     }
     return NULL;
 }
@@ -111,7 +134,7 @@ static void parallel(int workers) {
     pthread_t thread;
     void *ctx = NULL;
     ((int (*)(void **))symbol("cuCtxGetCurrent"))(&ctx);
-    for (int i = 0; i < workers; i++) pthread_create(&thread, NULL, allocate_for_ever, NULL);
+    for (int i = 0; i < workers; i++) pthread_create(&thread, NULL, work_for_ever, ctx);
     usleep(50000);
     pthread_create(&thread, NULL, leave, NULL);
     pthread_join(thread, NULL);
@@ -157,6 +180,7 @@ int main(int argc, char **argv) {
         } else if (!strcmp(op, "context")) context();
         else if (!strcmp(op, "parallel")) parallel(atoi(arg));
         else if (!strcmp(op, "race")) race();
+        else if (!strcmp(op, "many")) many(atoi(arg));
         else if (!strcmp(op, "file")) printf("file %s %s\n", arg, file_of(symbol(arg)));
         else if (!strcmp(op, "fork")) {
             /* The child does what follows up to "end", the parent what comes after. */
