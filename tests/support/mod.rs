@@ -166,6 +166,8 @@ impl Run {
         };
         let report = run.folder.join("report.json");
         let at = run.folder.path().to_path_buf();
+        // Tests that provoke panics need no backtraces, which are slow to write.
+        let run = run.env("RUST_BACKTRACE", "0");
         // The statistics page goes where nobody else's is.
         run.env("LD_LIBRARY_PATH", &at).env("XDG_RUNTIME_DIR", &at).env("SIMCUDA_REPORT", report)
     }
