@@ -8,7 +8,7 @@
 #include <string.h>
 
 typedef uint64_t ptr;
-enum { COUNT = 8, BYTES = 3 << 20 };
+enum { COUNT = 4, BYTES = 1 << 20 };
 
 static void *library;
 static void *symbol(const char *name) { return dlsym(library, name); }
