@@ -9,12 +9,18 @@ usage() {
 
 simulated=no
 out=
+chosen=
 while [ $# -gt 0 ]; do
     case "$1" in
     --simulator) simulated=yes ;;
     --out)
         [ $# -gt 1 ] || { echo "${0##*/}: --out needs a folder" >&2; exit 2; }
         out="$2"
+        shift
+        ;;
+    --bin)
+        [ $# -gt 1 ] || { echo "${0##*/}: --bin needs a folder" >&2; exit 2; }
+        chosen="$(cd "$2" && pwd)"
         shift
         ;;
     -h | --help)
@@ -30,12 +36,12 @@ while [ $# -gt 0 ]; do
 done
 
 # A packed folder has bin/, a checkout has target/.
-for bin in "${COLDPRESS_BIN:-}" "$root/bin" "$root/target/release" "$root/target/debug"; do
+for bin in "$chosen" "$root/bin" "$root/target/release" "$root/target/debug"; do
     [ -n "$bin" ] && [ -x "$bin/cuda-conformance" ] && [ -e "$bin/libcoldpress.so" ] && break
     bin=
 done
 if [ -z "$bin" ]; then
-    echo "${0##*/}: nothing is built: cargo build --release --workspace, or COLDPRESS_BIN=FOLDER" >&2
+    echo "${0##*/}: nothing is built: cargo build --release --workspace, or --bin FOLDER" >&2
     exit 2
 fi
 
@@ -46,8 +52,6 @@ if [ "$simulated" = yes ]; then
     mkdir -p "$out/driver"
     ln -sf "$bin/libsimcuda.so" "$out/driver/libcuda.so.1"
     export LD_LIBRARY_PATH="$out/driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-    # Enough for every shape of handle, and quickly done.
-    export SIMCUDA_MEMORY="${SIMCUDA_MEMORY:-256MiB}"
     driver=(--driver "$bin/libsimcuda.so")
 fi
 out="${out:-$root/benchmarks/results}"
