@@ -17,6 +17,8 @@ folder="${1:-target/gpu}"
 built="${CARGO_TARGET_DIR:-target}/release"
 
 cargo build --release --workspace
+# Once more by itself: whole-program optimisation does not apply beside an rlib.
+cargo rustc --release --lib --crate-type cdylib
 rm -rf "$folder/bin" "$folder/scripts"
 mkdir -p "$folder/bin" "$folder/scripts" "$folder/benchmarks/results"
 for name in coldpress cuda-conformance coldpress-demo-program \
