@@ -1,22 +1,21 @@
 //! Eviction: scan, copy out, check, unmap; all in the quiet.
 //!
-//! The protocol, under the ticket and while the world is stopped and fenced (`quiet.rs`): choose
-//! victims and mark them EVICTING; scan all roots; copy each victim to the host tier and check
-//! the copy; drop victims that anything still names; unmap the rest. Each victim is evicted or
-//! resident again when this returns, so no launch can see a half-evicted block.
+//! The protocol, under the ticket and while the world is stopped and fenced (`quiet.rs`): scan all
+//! memory that can hold addresses; choose the coldest blocks that nothing which stays names, and
+//! mark them EVICTING; copy each to the host tier and check the copy; unmap. Each victim is
+//! evicted or resident again when this returns, so no launch can see a half-evicted block.
 
 use super::block::{BLOCKS, Blob, Block, Extent, Kind};
 use super::engine::{self, Device, EVICTED};
 use super::memory::{runs, unmap_extents};
 use super::quiet::Quiet;
-use super::scan::Targets;
+use super::scan::{Graph, Targets};
 use super::state::{Event, State, Word};
 use super::ticket::{self, STAGING, Ticket, Work};
 use super::{fence, gauges, scan};
 use crate::codec::{PAGE, Page};
 use crate::config::{self, Safety, Verify};
 use crate::driver::{CUresult, code};
-use crate::heap::MAP;
 use crate::policy::{self, Candidate};
 use crate::stats;
 use std::collections::HashSet;
@@ -27,8 +26,8 @@ struct Victim {
     id: u32,
     block: &'static Block,
     word: Word,
+    /// Its copy; none if it stays.
     blob: Option<Blob>,
-    refused: bool,
 }
 
 /// Evicts about `need` bytes of `device`, coldest first; the physical bytes that came free.
@@ -47,21 +46,25 @@ pub fn evict_some(
     if !engine::armed() {
         return 0;
     }
-    let chosen = affordable(policy::lru(candidates(device, which), need), ticket::work(ticket));
+    let candidates = candidates(device, which);
+    let started = Instant::now();
+    let Ok(graph) = look(&candidates, ticket::work(ticket)) else { return 0 };
+    let chosen = affordable(&candidates, need, &graph, ticket::work(ticket));
     if chosen.is_empty() {
         stats::page().refused_nothing_cold.add(1);
         return 0;
     }
-    let started = Instant::now();
-    let mut victims: Vec<Victim> = chosen
-        .iter()
-        .filter_map(|c| {
-            let block = BLOCKS.get(c.id);
-            let word = block.word.apply(Event::BeginEvict).ok()?;
-            Some(Victim { id: c.id, block, word, blob: None, refused: false })
-        })
-        .collect();
-    let bytes = move_out(device, &mut victims, ticket);
+    // A block may have been pinned or freed by an allocating thread since: it stays.
+    let mut staying = Vec::new();
+    let mut victims: Vec<Victim> = Vec::new();
+    for id in chosen {
+        let block = BLOCKS.get(id);
+        match block.word.apply(Event::BeginEvict) {
+            Ok(word) => victims.push(Victim { id, block, word, blob: None }),
+            Err(_) => staying.push(id),
+        }
+    }
+    let bytes = move_out(device, &mut victims, staying, &graph, ticket);
     for victim in victims.iter_mut().filter(|v| v.block.word.load().state() == State::Evicting) {
         release_blob(victim.blob.take(), ticket::work(ticket));
         let _ = victim.block.word.apply_in(victim.word, Event::CancelEvict);
@@ -75,21 +78,40 @@ pub fn evict_some(
     bytes
 }
 
-/// The coldest of `chosen` for whose bytes there is host memory.
-fn affordable(mut chosen: Vec<Candidate>, work: &mut Work) -> Vec<Candidate> {
-    while !chosen.is_empty() {
-        let bytes: u64 = chosen.iter().map(|c| c.bytes).sum();
-        if work.arena.make_room(bytes.div_ceil(PAGE as u64) as usize, config::host::headroom) {
-            break;
+/// Who names whom among the candidates, and what is named from elsewhere.
+fn look(candidates: &[Candidate], work: &mut Work) -> Result<Graph, CUresult> {
+    if candidates.is_empty() || config::get().safety == Safety::Params {
+        return Ok(Graph::default());
+    }
+    let started = Instant::now();
+    let ids: HashSet<u32> = candidates.iter().map(|c| c.id).collect();
+    let graph = scan::graph(&ids, work)?;
+    let page = stats::page();
+    page.scans.add(1);
+    page.scan_ns.add(started.elapsed().as_nanos() as u64);
+    tracing::debug!(candidates = ids.len(), took = ?started.elapsed(), "scanned");
+    Ok(graph)
+}
+
+/// The coldest candidates that nothing else names, about `need` bytes of them, as far as there is
+/// host memory for their bytes.
+fn affordable(candidates: &[Candidate], need: u64, graph: &Graph, work: &mut Work) -> Vec<u32> {
+    let namers = graph.namers();
+    let mut need = need;
+    loop {
+        let choice = policy::choose(candidates, need, &graph.held, &namers);
+        stats::page().refused_scan_hit.add(choice.named);
+        let pages = choice.bytes.div_ceil(PAGE as u64) as usize;
+        if choice.bytes == 0 || work.arena.make_room(pages, config::host::headroom) {
+            return choice.ids;
         }
-        chosen.pop();
         stats::page().refused_no_host_memory.add(1);
         crate::say::once(
             "host-limit",
             "the host memory for evicted bytes is used up (host_limit); evicting less",
         );
+        need = choice.bytes / 2;
     }
-    chosen
 }
 
 fn candidates(device: &Device, which: impl Fn(u32) -> bool) -> Vec<Candidate> {
@@ -114,100 +136,38 @@ fn candidates(device: &Device, which: impl Fn(u32) -> bool) -> Vec<Candidate> {
     out
 }
 
-/// The fenced part: nothing runs, nothing starts.
-fn move_out(device: &'static Device, victims: &mut [Victim], ticket: &mut Ticket) -> u64 {
-    let page = stats::page();
-    let started = Instant::now();
-    let ids: HashSet<u32> = victims.iter().map(|v| v.id).collect();
-    let hits = if config::get().safety == Safety::Params {
-        scan::Hits::default()
-    } else {
-        match scan::roots(&ids, ticket::work(ticket)) {
-            Ok(hits) => hits,
-            Err(_) => return 0,
-        }
-    };
-    page.scans.add(1);
-    page.scan_ns.add(started.elapsed().as_nanos() as u64);
-    tracing::debug!(victims = victims.len(), took = ?started.elapsed(), "scanned");
-    hits.expose();
-    let mut named = HashSet::new();
-    extend(&mut named, &hits.granules);
+/// The fenced part: nothing runs, nothing starts. `staying` are chosen blocks that stay after all.
+fn move_out(
+    device: &'static Device,
+    victims: &mut [Victim],
+    mut staying: Vec<u32>,
+    graph: &Graph,
+    ticket: &mut Ticket,
+) -> u64 {
     for victim in victims.iter_mut() {
-        if named.contains(&victim.id) {
-            victim.refused = true;
-            continue;
-        }
         match copy_out(device, victim.block, ticket::work(ticket)) {
             Ok(blob) => victim.blob = Some(blob),
-            Err(_) => victim.refused = true,
+            Err(_) => staying.push(victim.id),
         }
     }
-    // A victim that stays is a root like any other: what it names stays too.
-    loop {
-        let mut grew = false;
-        for victim in victims.iter_mut().filter(|v| v.refused) {
-            match victim.blob.take() {
-                Some(blob) => {
-                    grew |= extend(&mut named, &blob.outgoing);
-                    release_blob(Some(blob), ticket::work(ticket));
-                }
-                None => grew |= extend_from_memory(device, victim.block, &mut named, ticket),
+    // What stays is a root like any other: what it names stays too.
+    while let Some(id) = staying.pop() {
+        for named in graph.named_by(id) {
+            let hit = victims.iter_mut().find(|v| v.id == named && v.blob.is_some());
+            if let Some(victim) = hit {
+                release_blob(victim.blob.take(), ticket::work(ticket));
+                stats::page().refused_scan_hit.add(1);
+                staying.push(named);
             }
-        }
-        for victim in victims.iter_mut().filter(|v| !v.refused) {
-            victim.refused = named.contains(&victim.id);
-            grew |= victim.refused;
-        }
-        if !grew {
-            break;
         }
     }
     let mut bytes = 0;
     for victim in victims.iter_mut() {
-        if victim.refused {
-            page.refused_scan_hit.add(1);
-            continue;
-        }
         if let Some(blob) = victim.blob.take() {
             bytes += finish(device, victim, blob, ticket);
         }
     }
     bytes
-}
-
-/// Adds the blocks at `granules`; true if any is new.
-fn extend<'a>(named: &mut HashSet<u32>, granules: impl IntoIterator<Item = &'a u64>) -> bool {
-    let view = MAP.view();
-    let mut grew = false;
-    for id in granules.into_iter().map(|&g| view.at(g)).filter(|&id| id != 0) {
-        grew |= named.insert(id);
-    }
-    grew
-}
-
-/// What a refused victim without a copy names, read from the device.
-fn extend_from_memory(
-    device: &Device,
-    block: &Block,
-    named: &mut HashSet<u32>,
-    ticket: &mut Ticket,
-) -> bool {
-    let view = MAP.view();
-    let targets = Targets::now();
-    let mut hits = scan::Hits::default();
-    let work = ticket::work(ticket);
-    let read = each_chunk(device, block, &mut work.staging, |_, bytes| {
-        hits.add(bytes, targets);
-        Ok(())
-    });
-    hits.expose();
-    if read.is_err() {
-        // Unreadable: it could name anything, so every block counts as named.
-        let all: Vec<u64> = (0..view.span() >> view.shift()).filter(|&g| view.at(g) != 0).collect();
-        return extend(named, &all);
-    }
-    extend(named, &hits.granules)
 }
 
 /// Reads all mapped bytes of a block in address order, in pieces of whole pages.

@@ -107,7 +107,7 @@ fn rescue(
 ) -> Result<Vec<Handle>, CUresult> {
     let need = u64::from(granules) * device.sizes.granule;
     // A little more than asked, so that the next allocation need not stop the world again.
-    let batch = need.max(device.limit / 16);
+    let batch = need.max(device.limit / 8);
     tracing::debug!(device = device.ordinal, bytes = need, "short of memory");
     let deadline = Instant::now() + config::get().restore_wait;
     let mut patience = PATIENCE;

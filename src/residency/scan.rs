@@ -17,7 +17,7 @@ use crate::heap::{MAP, View};
 use crate::registry::{globals, host};
 use crate::stats;
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// What words of memory point into.
 #[derive(Clone, Debug, Default)]
@@ -154,15 +154,55 @@ fn on_stream(
     })?
 }
 
-/// Scans every root but the blocks in `victims`.
-pub fn roots(victims: &HashSet<u32>, work: &mut Work) -> Result<Hits, CUresult> {
+/// What memory names which blocks.
+#[derive(Debug, Default)]
+pub struct Graph {
+    /// Blocks that are named by what stays for certain: slabs, pinned blocks, module globals,
+    /// pinned host memory.
+    pub held: HashSet<u32>,
+    /// For each candidate, the granules its words point into.
+    names: HashMap<u32, HashSet<u64>>,
+}
+
+impl Graph {
+    /// The blocks that a candidate names, itself not among them.
+    pub fn named_by(&self, id: u32) -> Vec<u32> {
+        let granules = self.names.get(&id);
+        granules.map_or_else(Vec::new, |g| blocks_at(g, Some(id)))
+    }
+
+    /// The candidates that name a block, by block.
+    pub fn namers(&self) -> HashMap<u32, Vec<u32>> {
+        let mut out: HashMap<u32, Vec<u32>> = HashMap::new();
+        for &id in self.names.keys() {
+            for named in self.named_by(id) {
+                out.entry(named).or_default().push(id);
+            }
+        }
+        out
+    }
+}
+
+fn blocks_at(granules: &HashSet<u64>, but: Option<u32>) -> Vec<u32> {
+    let view = MAP.view();
+    let mut ids: Vec<u32> = granules.iter().map(|&g| view.at(g)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.retain(|&id| id != 0 && Some(id) != but);
+    ids
+}
+
+/// Scans everything that can hold an address: resident blocks, module globals, pinned host
+/// memory. Words of `candidates` are kept apart, those of everything else hold what they name.
+pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresult> {
     let targets = Targets::now();
+    let mut graph = Graph::default();
     let mut hits = Hits::default();
     let mut scanned = 0u64;
     let granule = 1u64 << targets.view.shift();
     for id in BLOCKS.ids() {
         let block = BLOCKS.get(id);
-        if victims.contains(&id) || block.word.load().state() != State::Resident {
+        if block.word.load().state() != State::Resident {
             continue;
         }
         let live = block.kind() != Kind::Slab || block.cold.lock().slots.iter().any(|s| s.size > 0);
@@ -171,11 +211,18 @@ pub fn roots(victims: &HashSet<u32>, work: &mut Work) -> Result<Hits, CUresult> 
         }
         let ctx = fence::context_on(block.device()).ok_or(code::INVALID_CONTEXT)?;
         let runs = runs(&block.cold.lock().extents);
+        let candidate = candidates.contains(&id);
+        let mut own = Hits::default();
         for (first, granules) in runs {
             let start = block.base() + u64::from(first) * granule;
             let bytes = u64::from(granules) * granule;
             scanned += bytes;
-            device_range(ctx, start, bytes, targets, &mut hits, &mut work.staging)?;
+            let into = if candidate { &mut own } else { &mut hits };
+            device_range(ctx, start, bytes, targets, into, &mut work.staging)?;
+        }
+        if candidate {
+            own.expose();
+            graph.names.insert(id, own.granules);
         }
     }
     for (ptr, len, device) in globals::snapshot() {
@@ -187,8 +234,10 @@ pub fn roots(victims: &HashSet<u32>, work: &mut Work) -> Result<Hits, CUresult> 
         scanned += len as u64;
         host_range(ptr, len, targets, &mut hits, &mut work.staging);
     }
+    hits.expose();
+    graph.held.extend(blocks_at(&hits.granules, None));
     stats::page().scan_bytes.add(scanned);
-    Ok(hits)
+    Ok(graph)
 }
 
 fn device_range(
