@@ -11,9 +11,10 @@ const PT_DYNAMIC: u32 = 2;
 const DT_STRTAB: u64 = 5;
 const DT_STRSZ: u64 = 10;
 
-/// True if `symbol` is among the dynamic names of the library in `path`.
+/// True if one of the dynamic names of the library in `path` ends in `symbol`. More cannot be told
+/// from the names alone: linkers store a name that another one ends in only once.
 pub fn has_symbol(path: &Path, symbol: &[u8]) -> bool {
-    let wanted = [b"\0", symbol, b"\0"].concat();
+    let wanted = [symbol, b"\0"].concat();
     names(path).is_some_and(|names| names.windows(wanted.len()).any(|w| w == wanted))
 }
 
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dynamic_names_are_found_whole() {
+    fn dynamic_names_are_found_to_their_end() {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
         let libc = maps.split_ascii_whitespace().find(|w| w.ends_with("/libc.so.6"));
         let libc = Path::new(libc.expect("libc is mapped"));
