@@ -38,7 +38,10 @@ impl fmt::Display for Span {
             scaled(ns / 1e9, f64::INFINITY, &["s"])
         } else {
             let minutes = self.0.as_secs() / 60;
-            format!("{} h {:02} min", minutes / 60, minutes % 60)
+            match minutes / 60 {
+                0 => format!("{minutes} min"),
+                hours => format!("{hours} h {:02} min", minutes % 60),
+            }
         };
         f.pad(&text)
     }
@@ -167,6 +170,7 @@ mod tests {
         assert_eq!(shown(12_345_678), "12 ms");
         assert_eq!(shown(1_500), "1.5 us");
         assert_eq!(shown(30_000_000_000), "30 s");
+        assert_eq!(shown(240_000_000_000), "4 min");
         assert_eq!(shown(7_260_000_000_000), "2 h 01 min");
     }
 
