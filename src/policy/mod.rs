@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn oldest_first_and_no_more_than_needed() {
         let all = [c(1, 10, 30), c(2, 10, 10), c(3, 10, 20)];
-        assert_eq!(free(&all, 0), []);
+        assert_eq!(free(&all, 0), [0u32; 0]);
         assert_eq!(free(&all, 1), [2]);
         assert_eq!(free(&all, 11), [2, 3]);
         assert_eq!(free(&all, 1000), [2, 3, 1]);
