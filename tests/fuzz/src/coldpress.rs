@@ -38,7 +38,8 @@ pub struct Report {
     pub verify_failures: u64,
     pub oom_avoided: u64,
     pub oom_returned: u64,
-    pub rest: [u64; 16],
+    pub over_limit: u64,
+    pub rest: [u64; 15],
 }
 
 /// What was found.
@@ -56,7 +57,10 @@ impl Extras {
     /// Looks everything up.
     pub fn find(driver: &Driver) -> Extras {
         let own = |name: &str| driver.symbol(name);
-        let sim = |name: &str| simulator(name);
+        let sim = |name: &str| match own(name) {
+            found if found.is_null() => simulator(name),
+            found => found,
+        };
         // SAFETY: the names are ours, with these signatures (coldpress.h, the simulator's README);
         // a null pointer becomes None.
         unsafe {

@@ -1,6 +1,6 @@
 //! The demo kernels, loaded from their CPU image, and launches of them.
 
-use cuda_client::{Code, DevicePtr, Driver, Function, Grid, Module, Stream};
+use cuda_client::{Code, DevicePtr, Driver, Extra, Function, Grid, Module, Stream};
 use std::ffi::c_void;
 
 static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo.so"));
@@ -43,6 +43,35 @@ pub struct BlendArgs {
     pub shift: u8,
 }
 
+/// One parameter.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg {
+    /// An address or a length.
+    Wide(u64),
+    /// A 32-bit number.
+    Narrow(u32),
+    /// The whole structure.
+    Blend(BlendArgs),
+}
+
+/// How a launch is asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    /// `cuLaunchKernel` with pointers to the parameters.
+    Pointers,
+    /// `cuLaunchKernel` with packed parameters.
+    Packed,
+    /// `cuLaunchKernelEx`.
+    Extended,
+    /// `cuLaunchCooperativeKernel`.
+    Cooperative,
+}
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Form; 4] = [Form::Pointers, Form::Packed, Form::Extended, Form::Cooperative];
+}
+
 /// The loaded module.
 #[derive(Debug)]
 pub struct Kernels {
@@ -68,17 +97,46 @@ impl Kernels {
         &self,
         driver: &Driver,
         kernel: Kernel,
+        form: Form,
         stream: Stream,
         words: usize,
-        params: &mut [*mut c_void],
+        args: &[Arg],
     ) -> Result<(), Code> {
         let function = self.functions[kernel as usize];
-        // SAFETY: the caller passes one pointer to a live value a parameter.
-        unsafe { driver.launch(function, Grid::cover(words, 128), stream, params) }
+        let grid = Grid::cover(words, 128);
+        let mut params: Vec<*mut c_void> = args
+            .iter()
+            .map(|arg| match arg {
+                Arg::Wide(value) => std::ptr::from_ref(value).cast_mut().cast(),
+                Arg::Narrow(value) => std::ptr::from_ref(value).cast_mut().cast(),
+                Arg::Blend(value) => std::ptr::from_ref(value).cast_mut().cast(),
+            })
+            .collect();
+        // SAFETY: one pointer to a live value a parameter, of the kernel's types; the packed form
+        // has them at their natural alignment, as the kernels declare them.
+        unsafe {
+            match (form, packed(args)) {
+                (Form::Packed, Some(extra)) => driver.launch_extra(function, grid, stream, &extra),
+                (Form::Extended, _) => driver.launch_ex(function, grid, stream, &mut params),
+                (Form::Cooperative, _) => {
+                    driver.launch_cooperative(function, grid, stream, &mut params)
+                }
+                _ => driver.launch(function, grid, stream, &mut params),
+            }
+        }
     }
 
     /// Unloads them.
     pub fn unload(&self, driver: &Driver) -> Result<(), Code> {
         driver.module_unload(self.module)
     }
+}
+
+/// The parameters in one piece, unless one is a structure.
+fn packed(args: &[Arg]) -> Option<Extra> {
+    args.iter().try_fold(Extra::default(), |extra, arg| match *arg {
+        Arg::Wide(value) => Some(extra.push(value)),
+        Arg::Narrow(value) => Some(extra.push(value)),
+        Arg::Blend(_) => None,
+    })
 }

@@ -6,136 +6,99 @@
 //! is determined; everything else runs as the driver likes. It runs on any driver; under coldpress
 //! it asks for evictions and restores too.
 
+mod check;
 mod coldpress;
 mod kernels;
 mod machine;
+mod options;
+mod program;
 mod reference;
 mod rng;
 mod sequence;
+mod shrink;
+mod work;
 
+use options::{HELP, Options};
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-const HELP: &str = "\
-usage: cuda-fuzz [--seed N] [--sequences N] [--steps N] [--budget BYTES] [--limit BYTES]
-                 [--timeout SECONDS] [--verbose]
-
-  --seed N        seed of the first sequence; the next ones count up (default 1)
-  --sequences N   how many (default 10)
-  --steps N       steps of each (default 200)
-  --budget BYTES  live bytes a sequence may hold (default 2 MiB)
-  --limit BYTES   what coldpress was told; the simulator's peak is checked against it
-  --timeout S     of one sequence; a hang prints its seed and ends the program with 3 (default 60)
-  --verbose       prints every step
-
-Prints one line a sequence and a last one `N passed, N failed`; exit code 1 if any failed.
-";
-
-/// Seed and time of the running sequence, for the watchdog.
-static RUNNING: AtomicU64 = AtomicU64::new(0);
+/// Sequences begun, and the seed of the last one, for the watchdog.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
 static SEED: AtomicU64 = AtomicU64::new(0);
 
-/// What the command line says.
-#[derive(Clone, Debug)]
-pub struct Options {
-    seed: u64,
-    sequences: u64,
-    steps: usize,
-    budget: usize,
-    limit: Option<u64>,
-    timeout: u64,
-    verbose: bool,
-}
+/// Exit code of a program whose sequence hangs.
+const HANGS: i32 = 3;
 
-fn options() -> Result<Options, String> {
-    let mut options = Options {
-        seed: 1,
-        sequences: 10,
-        steps: 200,
-        budget: 2 << 20,
-        limit: None,
-        timeout: 60,
-        verbose: false,
-    };
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        if arg == "--verbose" {
-            options.verbose = true;
-            continue;
-        }
-        let value = args.next().ok_or_else(|| format!("{arg} needs a value\n{HELP}"))?;
-        let number: u64 = value.parse().map_err(|_| format!("{arg} {value}: not a number"))?;
-        match arg.as_str() {
-            "--seed" => options.seed = number,
-            "--sequences" => options.sequences = number,
-            "--steps" => options.steps = number as usize,
-            "--budget" => options.budget = number as usize,
-            "--limit" => options.limit = Some(number),
-            "--timeout" => options.timeout = number,
-            _ => return Err(format!("{arg}: unknown\n{HELP}")),
-        }
-    }
-    Ok(options)
-}
-
-fn watch(timeout: u64) {
+/// Ends the program when one sequence takes longer than `timeout`: nobody else can, since the
+/// hanging call may never come back.
+fn watch(timeout: Duration) {
     std::thread::spawn(move || {
         let mut last = 0;
-        let mut since = std::time::Instant::now();
+        let mut since = Instant::now();
         loop {
             std::thread::sleep(Duration::from_millis(200));
-            let now = RUNNING.load(Ordering::Relaxed);
-            if now != last {
-                last = now;
-                since = std::time::Instant::now();
-            } else if now != 0 && since.elapsed() > Duration::from_secs(timeout) {
-                eprintln!("cuda-fuzz: seed {} hangs", SEED.load(Ordering::Relaxed));
+            let begun = BEGUN.load(Ordering::Relaxed);
+            if begun != last {
+                last = begun;
+                since = Instant::now();
+            } else if begun != 0 && since.elapsed() > timeout {
+                println!("seed {}: FAILED: hangs", SEED.load(Ordering::Relaxed));
+                // What was printed so far says which sequences were fine.
+                let _ = std::io::stdout().flush();
                 // SAFETY: ends the process at once; nothing is to be saved.
-                unsafe { libc::_exit(3) };
+                unsafe { libc::_exit(HANGS) };
             }
         }
     });
 }
 
-fn main() -> ExitCode {
-    if std::env::args().any(|a| a == "--help" || a == "-h") {
-        print!("{HELP}");
-        return ExitCode::SUCCESS;
+/// Runs one sequence and says how it went.
+fn one(options: &Options, seed: u64) -> Option<sequence::Outcome> {
+    SEED.store(seed, Ordering::Relaxed);
+    BEGUN.fetch_add(1, Ordering::Relaxed);
+    match sequence::run(options, seed) {
+        Ok(outcome) => {
+            println!("seed {seed}: ok {outcome}");
+            Some(outcome)
+        }
+        Err(e) => {
+            println!("seed {seed}: FAILED: {e}");
+            None
+        }
     }
-    let options = match options() {
-        Ok(options) => options,
+}
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
         Err(e) => {
             eprintln!("cuda-fuzz: {e}");
             return ExitCode::from(2);
         }
     };
     watch(options.timeout);
-    let (mut passed, mut failed) = (0, 0);
     let mut totals = sequence::Outcome::default();
-    for i in 0..options.sequences {
-        let seed = options.seed + i;
-        SEED.store(seed, Ordering::Relaxed);
-        RUNNING.fetch_add(1, Ordering::Relaxed);
-        match sequence::run(&options, seed) {
-            Ok(outcome) => {
+    let (mut passed, mut bad) = (0, Vec::new());
+    for seed in options.seed..options.seed + options.sequences {
+        match one(&options, seed) {
+            Some(outcome) => {
                 passed += 1;
                 totals.add(&outcome);
-                if options.verbose {
-                    println!("seed {seed}: ok {outcome:?}");
-                }
             }
-            Err(e) => {
-                failed += 1;
-                println!("seed {seed}: FAILED: {e}");
-                println!(
-                    "  again: cuda-fuzz --seed {seed} --sequences 1 --steps {} --verbose",
-                    e.step + 1
-                );
-            }
+            None => bad.push(seed),
         }
     }
-    println!("seeds {}..{} {totals:?}", options.seed, options.seed + options.sequences);
-    println!("{passed} passed, {failed} failed");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    BEGUN.store(0, Ordering::Relaxed);
+    println!("all: {totals}");
+    if let (Some(&seed), Some(time)) = (bad.first(), options.shrink) {
+        shrink::shrink(&options, seed, time);
+    }
+    println!("{passed} passed, {} failed", bad.len());
+    if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }

@@ -1,0 +1,158 @@
+//! What a random program checks: contents, counts, and that its end leaves nothing.
+
+use crate::program::Program;
+use cuda_client::{Code, Driver};
+
+/// An allocation found no memory. Not a failure: limits are tight.
+pub const OUT_OF_MEMORY: Code = Code(2);
+
+/// Why a step failed.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The driver refused something that must work.
+    Driver(Code),
+    /// Something is not as the model says.
+    Wrong(String),
+}
+
+impl From<Code> for Trouble {
+    fn from(code: Code) -> Trouble {
+        Trouble::Driver(code)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Trouble::Driver(code) => write!(f, "the driver says {code}"),
+            Trouble::Wrong(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Of a step.
+pub type Result = std::result::Result<(), Trouble>;
+
+/// Pinned host memory for asynchronous copies: one slot a copy, checked at the next full wait.
+pub struct Pinned {
+    /// Its address.
+    pub at: *mut u32,
+    /// Its length.
+    pub words: usize,
+    /// Words given out.
+    pub used: usize,
+    /// Slots and what must arrive there.
+    pub expected: Vec<(usize, Vec<u32>)>,
+}
+
+impl Pinned {
+    /// Allocates it.
+    pub fn new(driver: &Driver, words: usize) -> std::result::Result<Pinned, Code> {
+        let at = driver.host_alloc(words * 4, 0)?.cast();
+        Ok(Pinned { at, words, used: 0, expected: Vec::new() })
+    }
+}
+
+/// The first difference, told.
+fn differs(place: &str, got: &[u32], want: &[u32]) -> Option<Trouble> {
+    let w = got.iter().zip(want).position(|(a, b)| a != b)?;
+    let bad = got.iter().zip(want).filter(|(a, b)| a != b).count();
+    Some(Trouble::Wrong(format!(
+        "{place}: word {w} is {:#x}, must be {:#x}; {bad} of {} words differ",
+        got[w],
+        want[w],
+        want.len()
+    )))
+}
+
+impl Program<'_> {
+    /// Reads a buffer back and compares it.
+    pub(crate) fn compare(&mut self, i: usize) -> Result {
+        self.machine.settle(&self.buffers[i])?;
+        let buffer = &self.buffers[i];
+        let got: Vec<u32> = self.machine.driver.read(buffer.at, buffer.model.len())?;
+        self.outcome.compared += 1;
+        let place = format!("buffer at {:#x}", buffer.at);
+        differs(&place, &got, &buffer.model).map_or(Ok(()), Err)
+    }
+
+    /// Waits for everything, then looks at what asynchronous copies brought.
+    pub(crate) fn check_pinned(&mut self) -> Result {
+        self.machine.driver.ctx_synchronize()?;
+        let expected = std::mem::take(&mut self.pinned.expected);
+        self.pinned.used = 0;
+        for (slot, want) in expected {
+            // SAFETY: inside the pinned allocation, and every copy into it has ended.
+            let got = unsafe { std::slice::from_raw_parts(self.pinned.at.add(slot), want.len()) };
+            self.outcome.compared += 1;
+            if let Some(trouble) = differs("asynchronous copy", got, &want) {
+                return Err(trouble);
+            }
+        }
+        Ok(())
+    }
+
+    /// After every step: nothing faulted, coldpress counts what the model counts, and the
+    /// simulator never saw more than the limit, unless coldpress says that it had to pass it.
+    pub fn check_counts(&mut self) -> std::result::Result<(), String> {
+        if self.extras.faults() > 0 {
+            return Err("device work met an unmapped page".into());
+        }
+        let peak = self.extras.peak().unwrap_or(0);
+        self.outcome.peak = peak;
+        let stats = self.extras.stats();
+        if let Some(stats) = stats {
+            self.outcome.evictions = stats.evictions;
+            self.outcome.restores = stats.restores;
+            self.outcome.over_limit = stats.over_limit;
+            let live: u64 = self.buffers.iter().map(|b| b.logical).sum();
+            if stats.logical_bytes != live {
+                let counted = stats.logical_bytes;
+                return Err(format!("coldpress counts {counted} live bytes, the model {live}"));
+            }
+            if stats.verify_failures > 0 {
+                return Err(format!("{} copies failed their check", stats.verify_failures));
+            }
+            let charged = stats.charged_bytes;
+            if stats.over_limit == 0 && charged > stats.limit_bytes {
+                return Err(format!("{charged} bytes are charged of {}", stats.limit_bytes));
+            }
+            if let Some(used) = self.extras.used().filter(|used| *used > charged) {
+                return Err(format!("{used} bytes are in use, coldpress charges {charged}"));
+            }
+        }
+        match self.options.limit {
+            Some(limit) if peak > limit && stats.is_none_or(|s| s.over_limit == 0) => {
+                Err(format!("peak {peak} is above the limit {limit}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After the last step: everything is what it must be.
+    pub fn finish(&mut self) -> std::result::Result<(), String> {
+        self.check_pinned().map_err(|e| e.to_string())?;
+        for i in 0..self.buffers.len() {
+            self.compare(i).map_err(|e| format!("at the end, {e}"))?;
+        }
+        self.check_counts()
+    }
+
+    /// Frees and destroys everything it made.
+    pub fn end(mut self) -> std::result::Result<(), Code> {
+        self.machine.driver.ctx_synchronize()?;
+        while !self.buffers.is_empty() {
+            let buffer = self.remove(0);
+            self.machine.driver.mem_free(buffer.at)?;
+            self.machine.forget(buffer);
+        }
+        let driver = self.machine.driver.clone();
+        self.machine.end()?;
+        self.kernels.unload(&driver)?;
+        // SAFETY: both allocated by `host_alloc`; nothing uses them any more.
+        unsafe {
+            driver.host_free(self.host_tables.cast())?;
+            driver.host_free(self.pinned.at.cast())
+        }
+    }
+}
