@@ -111,6 +111,7 @@ typedef struct coldpress_stats_t {
     uint64_t verify_failures; /* copies that failed the check */
     uint64_t oom_avoided;     /* allocations that succeeded only because something was evicted */
     uint64_t oom_returned;    /* allocations that failed for lack of memory */
+    uint64_t over_limit;      /* operations for which alone `limit_bytes` had to be passed */
 } coldpress_stats_t;
 
 /* ---- how the functions are found; nothing here is for programs ---------------------------- */

@@ -34,6 +34,7 @@ pub struct Stats {
     pub verify_failures: u64,
     pub oom_avoided: u64,
     pub oom_returned: u64,
+    pub over_limit: u64,
 }
 
 const VERSION: u32 = 1;
@@ -98,6 +99,7 @@ fn collect() -> Stats {
         verify_failures: page.verify_failures.get(),
         oom_avoided: page.oom_avoided.get(),
         oom_returned: page.oom_returned.get(),
+        over_limit: page.over_limit_launches.get(),
     }
 }
 
