@@ -102,9 +102,9 @@ impl Program<'_> {
         self.outcome.peak = peak;
         let stats = self.extras.stats();
         if let Some(stats) = stats {
-            self.outcome.evictions = stats.evictions;
-            self.outcome.restores = stats.restores;
-            self.outcome.over_limit = stats.over_limit;
+            self.outcome.evictions = stats.evictions - self.before.evictions;
+            self.outcome.restores = stats.restores - self.before.restores;
+            self.outcome.over_limit = stats.over_limit - self.before.over_limit;
             let live: u64 = self.buffers.iter().map(|b| b.logical).sum();
             if stats.logical_bytes != live {
                 let counted = stats.logical_bytes;
@@ -113,16 +113,18 @@ impl Program<'_> {
             if stats.verify_failures > 0 {
                 return Err(format!("{} copies failed their check", stats.verify_failures));
             }
-            let charged = stats.charged_bytes;
-            if stats.over_limit == 0 && charged > stats.limit_bytes {
-                return Err(format!("{charged} bytes are charged of {}", stats.limit_bytes));
+            let (charged, limit) = (stats.charged_bytes, stats.limit_bytes);
+            let counted = stats.over_limit > self.last.over_limit;
+            if charged > limit && charged > self.last.charged_bytes && !counted {
+                return Err(format!("{charged} bytes are charged of {limit}, and nobody says why"));
             }
+            self.last = stats;
             if let Some(used) = self.extras.used().filter(|used| *used > charged) {
                 return Err(format!("{used} bytes are in use, coldpress charges {charged}"));
             }
         }
         match self.options.limit {
-            Some(limit) if peak > limit && stats.is_none_or(|s| s.over_limit == 0) => {
+            Some(limit) if peak > limit && self.outcome.over_limit == 0 => {
                 Err(format!("peak {peak} is above the limit {limit}"))
             }
             _ => Ok(()),

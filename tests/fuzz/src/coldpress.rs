@@ -6,6 +6,7 @@ use std::ffi::{CString, c_char, c_void};
 type Evict = unsafe extern "C" fn(*const c_void, *const c_char, u32) -> i32;
 type Stats = unsafe extern "C" fn(*mut Report) -> i32;
 type OfDevice = unsafe extern "C" fn(i32) -> u64;
+type ResetPeak = unsafe extern "C" fn(i32);
 type Count = unsafe extern "C" fn() -> u64;
 
 /// `coldpress_stats_t`
@@ -51,6 +52,7 @@ pub struct Extras {
     peak: Option<OfDevice>,
     used: Option<OfDevice>,
     faults: Option<Count>,
+    reset_peak: Option<ResetPeak>,
 }
 
 impl Extras {
@@ -73,6 +75,9 @@ impl Extras {
                 peak: std::mem::transmute::<*mut c_void, Option<OfDevice>>(sim("simcuda_peak")),
                 used: std::mem::transmute::<*mut c_void, Option<OfDevice>>(sim("simcuda_used")),
                 faults: std::mem::transmute::<*mut c_void, Option<Count>>(sim("simcuda_faults")),
+                reset_peak: std::mem::transmute::<*mut c_void, Option<ResetPeak>>(sim(
+                    "simcuda_reset_peak",
+                )),
             }
         }
     }
@@ -104,6 +109,14 @@ impl Extras {
     pub fn peak(&self) -> Option<u64> {
         // SAFETY: no preconditions.
         self.peak.map(|f| unsafe { f(0) })
+    }
+
+    /// Forgets the high-water mark of what ran before.
+    pub fn reset_peak(&self) {
+        if let Some(reset) = self.reset_peak {
+            // SAFETY: no preconditions.
+            unsafe { reset(0) };
+        }
     }
 
     /// What the simulator counts as in use.

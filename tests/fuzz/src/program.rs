@@ -2,7 +2,7 @@
 //! tables of buffers, waits.
 
 use crate::check::{OUT_OF_MEMORY, Pinned, Result, Trouble};
-use crate::coldpress::Extras;
+use crate::coldpress::{Extras, Report};
 use crate::kernels::Kernels;
 use crate::machine::{Buffer, Machine};
 use crate::options::Options;
@@ -41,6 +41,10 @@ pub struct Program<'a> {
     pub(crate) machine: Machine,
     pub(crate) kernels: Kernels,
     pub(crate) extras: Extras,
+    /// What coldpress had counted when the program began: the process may have run others.
+    pub(crate) before: Report,
+    /// And after the last step.
+    pub(crate) last: Report,
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) tables: Vec<Table>,
     /// The buffer that the module's global names.
@@ -58,6 +62,8 @@ impl<'a> Program<'a> {
     pub fn new(options: &'a Options, seed: u64, driver: Driver) -> std::result::Result<Self, Code> {
         let kernels = Kernels::load(&driver)?;
         let extras = Extras::find(&driver);
+        extras.reset_peak();
+        let before = extras.stats().unwrap_or_default();
         let pinned = Pinned::new(&driver, options.budget / 8)?;
         let host_tables = driver.host_alloc(HOST_TABLES * ROWS * 16, 0)?.cast();
         Ok(Program {
@@ -67,6 +73,8 @@ impl<'a> Program<'a> {
             machine: Machine::new(driver)?,
             kernels,
             extras,
+            before,
+            last: before,
             buffers: Vec::new(),
             tables: Vec::new(),
             shared: None,
