@@ -334,7 +334,8 @@ fn no_file_names_the_machine_it_was_made_on() {
 
 #[test]
 fn the_reader_of_rust_sees_what_it_must() {
-    let text = "// unsafe\nuse crate::{a::b, c, d::{e, f}}; let s = \"unsafe \\\" crate::no\"; '\"'";
+    let text =
+        "// unsafe\nuse crate::{a::b, c, d::{e, f}}; let s = \"unsafe \\\" crate::no\"; '\"'";
     let code = code(text);
     assert_eq!(words(&code, "unsafe").count(), 0, "{code}");
     let expected: BTreeSet<String> = ["a", "c", "d"].map(str::to_owned).into();
