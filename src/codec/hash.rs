@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn agrees_with_the_definition() {
-        let bytes: Vec<u8> = (0..1000u32).map(|i| (i * i >> 2) as u8).collect();
+        let bytes: Vec<u8> = (0..1000u32).map(|i| ((i * i) >> 2) as u8).collect();
         for len in 0..bytes.len() {
             assert_eq!(page_hash(&bytes[..len]), slow(&bytes[..len]), "length {len}");
         }

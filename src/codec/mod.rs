@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_flipped_byte_is_seen() {
-        let mut bytes: Vec<u8> = (0..PAGE).map(|i| (i * 31 >> 3) as u8).collect();
+        let mut bytes: Vec<u8> = (0..PAGE).map(|i| ((i * 31) >> 3) as u8).collect();
         let page = Page::encode(&bytes);
         bytes[12345] ^= 0x10;
         assert!(!page.decode(Some(&bytes), &mut vec![0; PAGE]));

@@ -1,6 +1,7 @@
 //! Granule map: which block covers an address. Lock-free for readers, no bounds beyond one
 //! compare.
 
+use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Address -> block id, one 32-bit entry per granule; 0 means none.
@@ -21,6 +22,12 @@ pub struct View {
     table: *const AtomicU32,
 }
 
+impl Default for GranuleMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl GranuleMap {
     /// A map that covers nothing.
     pub const fn new() -> Self {
@@ -34,9 +41,10 @@ impl GranuleMap {
 
     /// Covers `base..base + span` in granules of `1 << shift` bytes. Called once, before any
     /// address of the range is handed out. Fails when the table cannot be had.
-    pub fn install(&self, base: u64, span: u64, shift: u32) -> Result<(), ()> {
+    pub fn install(&self, base: u64, span: u64, shift: u32) -> io::Result<()> {
         let entries = (span >> shift) as usize;
-        let bytes = entries.checked_mul(size_of::<AtomicU32>()).ok_or(())?;
+        let bytes =
+            entries.checked_mul(size_of::<AtomicU32>()).ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing else.
         let table = unsafe {
             libc::mmap(
@@ -49,7 +57,7 @@ impl GranuleMap {
             )
         };
         if table == libc::MAP_FAILED {
-            return Err(());
+            return Err(io::Error::last_os_error());
         }
         self.table.store(table.cast(), Ordering::Release);
         self.shift.store(shift, Ordering::Release);

@@ -62,11 +62,11 @@ impl RangeAllocator {
                 len += before_len;
             }
         }
-        if let Some((&after, &after_len)) = self.by_start.range(start + len..).next() {
-            if after == start + len {
-                self.unlink(after, after_len);
-                len += after_len;
-            }
+        if let Some((&after, &after_len)) = self.by_start.range(start + len..).next()
+            && after == start + len
+        {
+            self.unlink(after, after_len);
+            len += after_len;
         }
         self.link(start, len);
     }

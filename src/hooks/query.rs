@@ -233,10 +233,10 @@ fn sized(api: &Api, which: i32, bits: u64, found: &Found) -> Value {
     let Some(known) = usize::try_from(which).ok().and_then(|i| WIDTHS.get(i)) else {
         return Value::int(bits);
     };
-    if known.load(Ordering::Relaxed) == 0 {
-        if let Some(width) = resident(found).and_then(|ptr| width(api, which, ptr)) {
-            known.store(width, Ordering::Relaxed);
-        }
+    if known.load(Ordering::Relaxed) == 0
+        && let Some(width) = resident(found).and_then(|ptr| width(api, which, ptr))
+    {
+        known.store(width, Ordering::Relaxed);
     }
     match known.load(Ordering::Relaxed) {
         0 => Value { bits, bytes: 1 },

@@ -33,11 +33,11 @@ hook! {
 /// # Safety
 /// After SUCCESS `stream` points to a stream of the current context.
 unsafe fn created(stream: *const Handle, result: CUresult) -> CUresult {
-    if result == code::SUCCESS {
-        if let Some(context) = contexts::current() {
-            // SAFETY: the caller's promise.
-            streams::created(unsafe { *stream }, context.handle);
-        }
+    if result == code::SUCCESS
+        && let Some(context) = contexts::current()
+    {
+        // SAFETY: the caller's promise.
+        streams::created(unsafe { *stream }, context.handle);
     }
     result
 }

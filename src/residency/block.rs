@@ -10,6 +10,7 @@ use crate::tier::Slot;
 use crate::vmm::Handle;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// How many blocks there can be at once.
@@ -221,7 +222,7 @@ impl Table {
     }
 
     /// Makes the table; once, before the first block.
-    pub fn install(&self) -> Result<(), ()> {
+    pub fn install(&self) -> io::Result<()> {
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing else.
         let entries = unsafe {
             libc::mmap(
@@ -234,7 +235,7 @@ impl Table {
             )
         };
         if entries == libc::MAP_FAILED {
-            return Err(());
+            return Err(io::Error::last_os_error());
         }
         self.entries.store(entries.cast(), Ordering::Release);
         Ok(())

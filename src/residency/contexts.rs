@@ -27,18 +27,18 @@ pub fn going(ctx: usize) {
     }
     let last =
         device.is_some_and(|d| !contexts::live().iter().any(|c| c.device == d && c.handle != ctx));
-    if let Some(device) = device.and_then(engine::device_of) {
-        if let Some(mut ticket) = ticket::take() {
-            // Not quiet in time: what is left in limbo goes with the next rescue.
-            let quiet = quiet::reach(memory::PATIENCE, &ticket);
-            memory::retire(device, &mut ticket);
-            if last {
-                memory::empty_pool(device);
-            }
-            // Fences name live contexts under the ticket, so from here on none names this one.
-            contexts::gone(ctx);
-            drop(quiet);
+    if let Some(device) = device.and_then(engine::device_of)
+        && let Some(mut ticket) = ticket::take()
+    {
+        // Not quiet in time: what is left in limbo goes with the next rescue.
+        let quiet = quiet::reach(memory::PATIENCE, &ticket);
+        memory::retire(device, &mut ticket);
+        if last {
+            memory::empty_pool(device);
         }
+        // Fences name live contexts under the ticket, so from here on none names this one.
+        contexts::gone(ctx);
+        drop(quiet);
     }
     scan::context_going(ctx);
 }

@@ -286,9 +286,9 @@ fn try_build() -> Result<Engine, &'static str> {
     }
     let largest = cards.iter().copied().max().unwrap_or(0);
     let (base, slice) = reserve(largest, count as u64, granule)?;
-    BLOCKS.install().map_err(|()| "no room for the block table")?;
+    BLOCKS.install().map_err(|_| "no room for the block table")?;
     let shift = granule.trailing_zeros();
-    MAP.install(base, slice * count as u64, shift).map_err(|()| "no room for the granule map")?;
+    MAP.install(base, slice * count as u64, shift).map_err(|_| "no room for the granule map")?;
     let devices = cards
         .into_iter()
         .enumerate()
@@ -351,7 +351,10 @@ mod tests {
             for capacity in [MIB, 4 * MIB, 100 * MIB, 1 << 30, 1 << 40] {
                 let s = Sizes::new(capacity, granule);
                 assert!(s.slab_below <= s.single_from && s.single_from <= s.shared, "{s:?}");
-                assert!(s.shared % granule == 0 && s.slab % granule == 0, "{s:?}");
+                assert!(
+                    s.shared.is_multiple_of(granule) && s.slab.is_multiple_of(granule),
+                    "{s:?}"
+                );
                 assert!(s.slab >= s.slab_below);
             }
         }

@@ -143,15 +143,13 @@ fn rescue(
         // Work that is queued deeper than one patience needs a longer look.
         patience = (patience * 2).min(Duration::from_secs(4));
     }
-    if exceed {
-        if let Ok(handles) = create(device, granules, true) {
-            stats::page().over_limit_launches.add(1);
-            crate::say::once(
-                "over-limit",
-                "one operation needs more than the limit at once; the limit is passed for it",
-            );
-            return Ok(handles);
-        }
+    if exceed && let Ok(handles) = create(device, granules, true) {
+        stats::page().over_limit_launches.add(1);
+        crate::say::once(
+            "over-limit",
+            "one operation needs more than the limit at once; the limit is passed for it",
+        );
+        return Ok(handles);
     }
     out_of_memory()
 }

@@ -72,10 +72,10 @@ fn from_hole(device: &Device, request: &Request, len: u64) -> Option<CUdeviceptr
         }
         let cold = block.cold.lock();
         let fit = cold.holes.iter().filter(|h| h.uses & !own == 0 && h.len >= len);
-        if let Some(hole) = fit.min_by_key(|h| h.len) {
-            if best.is_none_or(|(have, _)| hole.len < have) {
-                best = Some((hole.len, id));
-            }
+        if let Some(hole) = fit.min_by_key(|h| h.len)
+            && best.is_none_or(|(have, _)| hole.len < have)
+        {
+            best = Some((hole.len, id));
         }
     }
     let (_, id) = best?;

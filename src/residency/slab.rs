@@ -86,7 +86,7 @@ fn from_partial(device: &Device, class: u64, request: &Request) -> Option<CUdevi
 
 /// Takes the allocation that starts at `offset`, if one does.
 pub fn take(cold: &mut Cold, offset: u64) -> Option<Allocation> {
-    if cold.slot_bytes == 0 || offset % cold.slot_bytes != 0 {
+    if cold.slot_bytes == 0 || !offset.is_multiple_of(cold.slot_bytes) {
         return None;
     }
     cold.slots.get_mut((offset / cold.slot_bytes) as usize).map(std::mem::take)

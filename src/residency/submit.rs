@@ -340,11 +340,11 @@ pub fn torture_step() {
     if !torture() || !engine::armed() || TORTURING.with(|t| t.replace(true)) {
         return;
     }
-    if let Some(mut ticket) = ticket::try_take() {
-        if let Ok(Some(quiet)) = quiet::reach(PATIENCE, &ticket) {
-            for device in engine::devices() {
-                evict::evict(device, u64::MAX, &mut ticket, &quiet);
-            }
+    if let Some(mut ticket) = ticket::try_take()
+        && let Ok(Some(quiet)) = quiet::reach(PATIENCE, &ticket)
+    {
+        for device in engine::devices() {
+            evict::evict(device, u64::MAX, &mut ticket, &quiet);
         }
     }
     TORTURING.with(|t| t.set(false));

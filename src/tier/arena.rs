@@ -108,11 +108,11 @@ impl Arena {
     /// Gives back every piece that holds nothing.
     pub fn trim(&mut self) {
         for entry in &mut self.pieces {
-            if let Some(piece) = entry {
-                if piece.free.len() * SLOT == piece.bytes {
-                    self.bytes -= piece.bytes as u64;
-                    *entry = None;
-                }
+            if let Some(piece) = entry
+                && piece.free.len() * SLOT == piece.bytes
+            {
+                self.bytes -= piece.bytes as u64;
+                *entry = None;
             }
         }
     }
@@ -162,12 +162,12 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        if self.registered {
-            if let Some(api) = driver::api() {
-                // SAFETY: registered in `new` with this address. A failure (the context is gone)
-                // leaves nothing to undo.
-                unsafe { (api.cuMemHostUnregister)(self.base.cast()) };
-            }
+        if self.registered
+            && let Some(api) = driver::api()
+        {
+            // SAFETY: registered in `new` with this address. A failure (the context is gone)
+            // leaves nothing to undo.
+            unsafe { (api.cuMemHostUnregister)(self.base.cast()) };
         }
         // SAFETY: mapped in `new` with this size; nobody holds a slice any more.
         unsafe { libc::munmap(self.base.cast(), self.bytes) };
