@@ -65,10 +65,17 @@ fn same_in_every_way(args: &[&str]) {
 #[test]
 fn what_was_copied_down_is_there_when_free_returns() {
     same_in_every_way(&["free"]);
-    // With a copy that takes its time, so that a free that does not wait would be seen.
-    let slow = &[("SIMCUDA_STREAMS", "clocked:200,10")];
-    let with = run(true, &["free"], slow);
-    assert_eq!(with.stdout, "free: 0\nsame: 1\n".repeat(4));
+    // With copies that take their time a free that does not wait shows.
+    let slow = ("SIMCUDA_STREAMS", "clocked:200,10");
+    for (wanted, variables) in [
+        (1, &[slow][..]),
+        (0, &[slow, ("COLDPRESS_FREE_SYNC", "off")]),
+        (0, &[slow, ("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")]),
+        (1, &[slow, ("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"), ("COLDPRESS_FREE_SYNC", "on")]),
+    ] {
+        let with = run(true, &["free"], variables);
+        assert_eq!(with.stdout, format!("free: 0\nsame: {wanted}\n").repeat(4), "{variables:?}");
+    }
 }
 
 #[test]
