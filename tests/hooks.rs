@@ -52,10 +52,16 @@ fn run(preloaded: bool, args: &[&str], variables: &[(&str, &str)]) -> Outcome {
 /// Runs a program in every way and compares.
 #[track_caller]
 fn same_in_every_way(args: &[&str]) {
-    let plain = run(false, args, &[]);
+    same_with(args, &[]);
+}
+
+/// As [`same_in_every_way`] with some variables set in every run.
+#[track_caller]
+fn same_with(args: &[&str], common: &[(&str, &str)]) {
+    let plain = run(false, args, common);
     assert!(plain.stdout.lines().count() > 3, "{plain:#?}");
     for (way, variables) in WAYS {
-        let with = run(true, args, variables);
+        let with = run(true, args, &[common, variables].concat());
         assert_eq!(with.stdout, plain.stdout, "{args:?}, {way}: {}", with.stderr);
         let report = with.report.as_ref().expect("a report");
         assert_eq!(report["faults"].as_array().map(Vec::len), Some(0), "{args:?}, {way}: {report}");
@@ -111,6 +117,12 @@ fn memory_in_stream_order() {
 #[test]
 fn contexts_take_their_memory_along() {
     same_in_every_way(&["contexts"]);
+}
+
+#[test]
+fn two_cards_see_each_others_memory() {
+    let devices = &[("SIMCUDA_DEVICES", "2")];
+    same_with(&["peers", &kernels().to_string_lossy()], devices);
 }
 
 /// A driver that says nothing about parameters, as before 12.4: everything is resident before the

@@ -442,6 +442,59 @@ static void program_contexts(void)
     SHOW("free", release(must(1 << 20)));
 }
 
+/* Two cards: copies between them, and a kernel on one that reads and writes the other's memory. */
+static void program_peers(const char *image)
+{
+    enum { WORDS = 200000, BYTES = WORDS * 4 };
+    void *ctx[2], *module, *axpy, *stream;
+    unsigned *host = malloc(BYTES);
+    ptr_t p[2];
+    for (int i = 0; i < 2; i++) {
+        DO(cuDevicePrimaryCtxRetain, (void **, int), &ctx[i], i);
+        DO(cuCtxSetCurrent, (void *), ctx[i]);
+        p[i] = must(BYTES);
+        DO(cuMemsetD32_v2, (ptr_t, unsigned, size_t), p[i], 0x01020304 * (i + 1), WORDS);
+    }
+    DO(cuStreamCreate, (void **, unsigned), &stream, 1);
+    SHOW("across", CALL(cuMemcpyDtoD_v2, (ptr_t, ptr_t, size_t), p[0], p[1], BYTES / 2));
+    SHOW("across, async", CALL(cuMemcpyAsync, (ptr_t, ptr_t, size_t, void *), p[0] + BYTES / 2, p[1], BYTES / 4, stream));
+    SHOW("peer", CALL(cuMemcpyPeerAsync, (ptr_t, void *, ptr_t, void *, size_t, void *), p[1] + 4096, ctx[1], p[0],
+                      ctx[0], 4096, stream));
+    SHOW("wait", CALL(cuStreamSynchronize, (void *), stream));
+    SHOW("down", down(host, p[1], BYTES));
+    printf("%llx\n", digest(host, BYTES));
+    int ordinal;
+    DO(cuPointerGetAttribute, (void *, int, ptr_t), &ordinal, 9, p[0]);
+    SHOW("ordinal", ordinal);
+
+    SHOW("enable", CALL(cuCtxEnablePeerAccess, (void *, unsigned), ctx[0], 0));
+    SHOW("again", CALL(cuCtxEnablePeerAccess, (void *, unsigned), ctx[0], 0));
+    DO(cuModuleLoad, (void **, const char *), &module, image);
+    DO(cuModuleGetFunction, (void **, void *, const char *), &axpy, module, "cp_demo_axpy");
+    unsigned long long words = WORDS;
+    unsigned a = 3;
+    DO(cuCtxSetCurrent, (void *), ctx[0]);
+    ptr_t later = must(BYTES); /* made after the permission */
+    DO(cuMemsetD32_v2, (ptr_t, unsigned, size_t), later, 5, WORDS);
+    DO(cuCtxSetCurrent, (void *), ctx[1]);
+    void *params[] = {&later, &words, &p[1], &words, &a};
+    void *back[] = {&p[1], &words, &p[0], &words, &a};
+    unsigned blocks = (WORDS + 255) / 256;
+    SHOW("to the peer", CALL(cuLaunchKernel, LAUNCH, axpy, blocks, 1, 1, 256, 1, 1, 0, stream, params, NULL));
+    SHOW("from the peer", CALL(cuLaunchKernel, LAUNCH, axpy, blocks, 1, 1, 256, 1, 1, 0, stream, back, NULL));
+    SHOW("wait", CALL(cuCtxSynchronize, (void)));
+    SHOW("down", down(host, p[1], BYTES));
+    printf("%llx\n", digest(host, BYTES));
+    SHOW("disable", CALL(cuCtxDisablePeerAccess, (void *), ctx[0]));
+    SHOW("again", CALL(cuCtxDisablePeerAccess, (void *), ctx[0]) != 0);
+    SHOW("free the other's", release(later));
+    DO(cuCtxSetCurrent, (void *), ctx[0]);
+    SHOW("release", CALL(cuDevicePrimaryCtxRelease_v2, (int), 1));
+    SHOW("gone with its context", release(p[1]));
+    SHOW("still there", down(host, p[0], BYTES));
+    printf("%llx\n", digest(host, BYTES));
+}
+
 int main(int argc, char **argv)
 {
     void *ctx;
@@ -459,6 +512,7 @@ int main(int argc, char **argv)
     else if (!strcmp(name, "launches") && argc > 2) program_launches(argv[2]);
     else if (!strcmp(name, "ordered")) program_ordered();
     else if (!strcmp(name, "contexts")) program_contexts();
+    else if (!strcmp(name, "peers") && argc > 2) program_peers(argv[2]);
     else return 2;
     return 0;
 }
