@@ -87,6 +87,12 @@ impl GranuleMap {
 }
 
 impl View {
+    /// Base, bytes, shift and entries, for a loop that keeps them in registers.
+    #[inline(always)]
+    pub fn parts(&self) -> (u64, u64, u32, *const AtomicU32) {
+        (self.base, self.span, self.shift, self.table)
+    }
+
     /// The block id at `ptr`: `None` outside the heap, 0 where no block is.
     #[inline]
     pub fn lookup(&self, ptr: u64) -> Option<u32> {

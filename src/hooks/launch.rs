@@ -5,7 +5,7 @@
 //! that changes nothing, since restores are finished before the call is made.
 
 use super::extra::{self, Extra};
-use super::{idle, latched, real};
+use super::{idle, latched};
 use crate::driver::types::LaunchConfig;
 use crate::driver::{CUresult, Handle, code};
 use crate::hook;
@@ -26,9 +26,7 @@ hook! {
     fn cuLaunchKernel(
         f: Handle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
         stream: Handle, params: *mut *mut c_void, extra: *mut *mut c_void,
-    ) |api| {
-        let call =
-            || real!(api.cuLaunchKernel(f, gx, gy, gz, bx, by, bz, shared, stream, params, extra));
+    ) |api, call| {
         // SAFETY: the program's own parameters.
         unsafe { launch(f, slot_of(stream, false), params, extra, call) }
     }
@@ -36,12 +34,7 @@ hook! {
     fn cuLaunchKernel_ptsz(
         f: Handle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
         stream: Handle, params: *mut *mut c_void, extra: *mut *mut c_void,
-    ) |api| {
-        let call = || {
-            real!(api.cuLaunchKernel_ptsz(
-                f, gx, gy, gz, bx, by, bz, shared, stream, params, extra
-            ))
-        };
+    ) |api, call| {
         // SAFETY: the program's own parameters.
         unsafe { launch(f, slot_of(stream, true), params, extra, call) }
     }
@@ -49,12 +42,7 @@ hook! {
     fn cuLaunchCooperativeKernel(
         f: Handle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
         stream: Handle, params: *mut *mut c_void,
-    ) |api| {
-        let call = || {
-            real!(api.cuLaunchCooperativeKernel(
-                f, gx, gy, gz, bx, by, bz, shared, stream, params
-            ))
-        };
+    ) |api, call| {
         // SAFETY: the program's own parameters.
         unsafe { launch(f, slot_of(stream, false), params, std::ptr::null_mut(), call) }
     }
@@ -62,28 +50,21 @@ hook! {
     fn cuLaunchCooperativeKernel_ptsz(
         f: Handle, gx: u32, gy: u32, gz: u32, bx: u32, by: u32, bz: u32, shared: u32,
         stream: Handle, params: *mut *mut c_void,
-    ) |api| {
-        let call = || {
-            real!(api.cuLaunchCooperativeKernel_ptsz(
-                f, gx, gy, gz, bx, by, bz, shared, stream, params
-            ))
-        };
+    ) |api, call| {
         // SAFETY: the program's own parameters.
         unsafe { launch(f, slot_of(stream, true), params, std::ptr::null_mut(), call) }
     }
 
     fn cuLaunchKernelEx(
         config: *const LaunchConfig, f: Handle, params: *mut *mut c_void, extra: *mut *mut c_void,
-    ) |api| {
-        let call = || real!(api.cuLaunchKernelEx(config, f, params, extra));
+    ) |api, call| {
         // SAFETY: the program's own configuration and parameters.
         unsafe { launch_ex(config, false, f, params, extra, call) }
     }
 
     fn cuLaunchKernelEx_ptsz(
         config: *const LaunchConfig, f: Handle, params: *mut *mut c_void, extra: *mut *mut c_void,
-    ) |api| {
-        let call = || real!(api.cuLaunchKernelEx_ptsz(config, f, params, extra));
+    ) |api, call| {
         // SAFETY: the program's own configuration and parameters.
         unsafe { launch_ex(config, true, f, params, extra, call) }
     }
@@ -103,9 +84,9 @@ unsafe fn launch(
         return call();
     }
     match functions::layout(f) {
-        Layout::Known(layout) if !params.is_null() || layout.is_empty() => {
+        Layout::Known(places) if !params.is_null() || places.is_empty() => {
             // SAFETY: the program passes one valid pointer for each parameter.
-            unsafe { submit::launch(slot, layout, params.cast_const().cast(), call) }
+            unsafe { submit::launch(slot, places, params.cast_const().cast(), call) }
         }
         // SAFETY: the caller's promise.
         layout => unsafe { launch_rare(layout, slot, params, extra, call) },

@@ -40,9 +40,13 @@ thread_local! {
 ///     }
 /// }
 /// ```
+///
+/// `|api, call|` also gives `call`, which makes exactly the program's call: for hot paths, since it
+/// holds one pointer where a closure of the body's own would hold one for each argument.
 #[macro_export]
 macro_rules! hook {
-    ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) |$api:ident| $body:block)+) => {$(
+    ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?)
+        |$api:ident $(, $call:ident)?| $body:block)+) => {$(
         $(#[$meta])*
         #[allow(non_snake_case, reason = "the driver's own name")]
         #[allow(missing_docs, reason = "the driver documents it")]
@@ -52,11 +56,23 @@ macro_rules! hook {
             let Some($api) = $crate::driver::api() else {
                 return $crate::driver::code::NOT_INITIALIZED;
             };
+            // In one place, so that each closure holds one pointer.
+            let all = ($($arg,)*);
+            let all = &all;
+            let direct = move || {
+                let ($($arg,)*) = *all;
+                // SAFETY: the program's own call, passed on as it is.
+                unsafe { ($api.$name)($($arg),*) }
+            };
             $crate::intercept::guard::run(
                 stringify!($name),
-                // SAFETY: the program's own call, passed on as it is.
-                || unsafe { ($api.$name)($($arg),*) },
-                || -> $crate::driver::CUresult { $body },
+                direct,
+                move || -> $crate::driver::CUresult {
+                    #[allow(unused_variables, reason = "not every hook looks at every argument")]
+                    let ($($arg,)*) = *all;
+                    $(let $call = move || $crate::intercept::guard::real(direct);)?
+                    $body
+                },
             )
         }
     )+};

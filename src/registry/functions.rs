@@ -8,6 +8,7 @@
 use crate::driver::{self, Handle, code};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// One parameter.
@@ -19,11 +20,76 @@ pub struct Param {
     pub size: u32,
 }
 
+/// Where in the parameters an address can stand: byte `at` of parameter `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Probe {
+    /// Which parameter.
+    pub index: u16,
+    /// Byte offset in it, a multiple of 4.
+    pub at: u16,
+}
+
+/// All places of a kernel's parameters where an address can stand: 8 bytes, at a stride of 4.
+/// Parameters are 32764 bytes together at most and their number is smaller, so both parts of a
+/// probe fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// So many parameters from the first on are single words of 8 bytes.
+    pub plain: usize,
+    /// The places in all others.
+    pub rest: Vec<Probe>,
+}
+
+impl Places {
+    fn of(params: &[Param]) -> Places {
+        let plain = params.iter().take_while(|p| p.size == 8).count();
+        let of = |(index, param): (usize, &Param)| {
+            let last = i64::from(param.size) - 8;
+            let places = (0..=last).step_by(4);
+            places.map(move |at| Probe { index: index as u16, at: at as u16 })
+        };
+        Places { plain, rest: params.iter().enumerate().skip(plain).flat_map(of).collect() }
+    }
+
+    /// True where no address can be.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.plain == 0 && self.rest.is_empty()
+    }
+
+    /// The words there.
+    ///
+    /// # Safety
+    /// `values` holds one valid pointer per parameter.
+    pub unsafe fn words(&self, values: *const *const c_void) -> Vec<u64> {
+        let plain = (0..self.plain).map(|i| Probe { index: i as u16, at: 0 });
+        let all = plain.chain(self.rest.iter().copied());
+        // SAFETY: the caller's promise; a probe's eight bytes lie inside its parameter.
+        all.map(|probe| unsafe { probe.word(values) }).collect()
+    }
+}
+
+impl Probe {
+    /// The word there.
+    ///
+    /// # Safety
+    /// `values` holds one valid pointer per parameter of the kernel that the probe belongs to.
+    #[inline(always)]
+    pub unsafe fn word(self, values: *const *const c_void) -> u64 {
+        // SAFETY: the caller's promise; the eight bytes lie inside the parameter.
+        unsafe {
+            let value = (*values.add(usize::from(self.index))).cast::<u8>();
+            value.add(usize::from(self.at)).cast::<u64>().read_unaligned()
+        }
+    }
+}
+
 /// What is known of a kernel's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// All of them.
-    Known(&'static [Param]),
+    /// The places where they can hold an address.
+    Known(&'static Places),
     /// The driver does not say (before 12.4, or an error).
     Unknown,
 }
@@ -31,7 +97,8 @@ pub enum Layout {
 #[derive(Debug)]
 struct Entry {
     handle: usize,
-    params: &'static [Param],
+    params: Vec<Param>,
+    places: Places,
 }
 
 const SIZE: usize = 4096;
@@ -54,19 +121,19 @@ fn home(handle: usize) -> usize {
 #[inline]
 pub fn layout(f: Handle) -> Layout {
     match cached(f as usize) {
-        Some(params) => Layout::Known(params),
+        Some(places) => Layout::Known(places),
         None => ask(f),
     }
 }
 
 #[inline]
-fn cached(handle: usize) -> Option<&'static [Param]> {
+fn cached(handle: usize) -> Option<&'static Places> {
     let mut at = home(handle);
     for _ in 0..PROBES {
         // SAFETY: entries are leaked boxes, never freed or changed.
         let entry = unsafe { TABLE[at].load(Ordering::Acquire).as_ref() }?;
         if entry.handle == handle {
-            return Some(entry.params);
+            return Some(&entry.places);
         }
         at = (at + 1) % SIZE;
     }
@@ -83,7 +150,7 @@ fn ask(f: Handle) -> Layout {
     };
     let entry = entry(f as usize, &params);
     publish(entry, unloads);
-    Layout::Known(entry.params)
+    Layout::Known(&entry.places)
 }
 
 /// The entry with this content, made if it is the first.
@@ -94,7 +161,7 @@ fn entry(handle: usize, params: &[Param]) -> &'static Entry {
         return known;
     }
     let fresh: &'static Entry =
-        Box::leak(Box::new(Entry { handle, params: params.to_vec().leak() }));
+        Box::leak(Box::new(Entry { handle, params: params.to_vec(), places: Places::of(params) }));
     same.push(fresh);
     fresh
 }
@@ -173,30 +240,49 @@ mod tests {
         unloads
     }
 
+    #[test]
+    fn places_are_every_place_for_an_address() {
+        let of = |sizes: &[u32]| {
+            let params: Vec<Param> = sizes.iter().map(|&size| Param { offset: 0, size }).collect();
+            Places::of(&params)
+        };
+        let at = |index, at| Probe { index, at };
+        let got = of(&[8, 8, 4, 0, 20, 8, 1]);
+        assert_eq!(got.plain, 2);
+        assert_eq!(got.rest, [at(4, 0), at(4, 4), at(4, 8), at(4, 12), at(5, 0)]);
+        assert!(of(&[4, 7, 0]).is_empty() && !of(&[8]).is_empty() && !of(&[12]).is_empty());
+
+        let (a, b, c) = (7u64, [1u32, 2, 3], 9u32);
+        let values = [(&raw const a).cast(), (&raw const b).cast(), (&raw const c).cast()];
+        // SAFETY: three live values of these sizes.
+        let words = unsafe { of(&[8, 12, 4]).words(values.as_ptr()) };
+        assert_eq!(words, [7, 1 | 2 << 32, 2 | 3 << 32]);
+    }
+
     /// One test, since the tables are the process's own.
     #[test]
     fn an_unload_forgets_and_equal_entries_exist_once() {
         let handle = 0x4000_0010;
         assert_eq!(cached(handle), None);
         let before = put(handle, 8);
-        assert_eq!(cached(handle), Some(&[Param { offset: 0, size: 8 }][..]));
-        let first = cached(handle).map(<[Param]>::as_ptr);
+        assert_eq!(cached(handle).map(|p| p.plain), Some(1));
+        let first = cached(handle).map(std::ptr::from_ref);
         unloading();
         assert_eq!(cached(handle), None);
         put(handle, 4);
-        assert_eq!(cached(handle), Some(&[Param { offset: 0, size: 4 }][..]), "the handle again");
+        assert_eq!(cached(handle).map(|p| p.plain), Some(0), "the handle again");
         unloading();
         publish(entry(handle, &[Param { offset: 0, size: 8 }]), before);
         assert_eq!(cached(handle), None, "an answer from before an unload is not kept");
         put(handle, 8);
-        assert_eq!(cached(handle).map(<[Param]>::as_ptr), first, "made once");
+        assert_eq!(cached(handle).map(std::ptr::from_ref), first, "made once");
 
         // Readers, writers and unloads at once: whatever is found belongs to the handle asked for.
         std::thread::scope(|s| {
             for t in 0..2u32 {
                 s.spawn(move || {
-                    for n in 0..20_000u32 {
-                        put(0x4100_0000 + (n % 6000) as usize * 16, 16 + n % 6000);
+                    for n in 0..10_000u32 {
+                        put(0x4100_0000 + (n % 500) as usize * 16, 8 + n % 500 * 4);
                         if t == 0 && n % 1000 == 0 {
                             unloading();
                         }
@@ -205,8 +291,8 @@ mod tests {
             }
             s.spawn(|| {
                 for n in 0..100_000u32 {
-                    if let Some(params) = cached(0x4100_0000 + (n % 6000) as usize * 16) {
-                        assert_eq!(params[0].size, 16 + n % 6000);
+                    if let Some(places) = cached(0x4100_0000 + (n % 500) as usize * 16) {
+                        assert_eq!((places.plain + places.rest.len()) as u32, 1 + n % 500);
                     }
                 }
             });

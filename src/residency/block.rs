@@ -101,8 +101,9 @@ pub struct Cold {
     pub blob: Option<Blob>,
 }
 
-/// One block.
-#[repr(C, align(64))]
+/// One block. Its size is a power of two: a launch turns ids into addresses with one shift. The
+/// hot words share the first cache line.
+#[repr(C, align(512))]
 #[derive(Debug)]
 pub struct Block {
     /// State, pins, generation.
@@ -185,11 +186,11 @@ impl Block {
         }
     }
 
-    /// Notes a use by the streams in `bits` at time `now`.
+    /// Notes a use by the stream whose one bit `bits` is, at time `now`.
     #[inline]
     pub fn stamp(&self, bits: u64, now: u64) {
         // Most uses repeat: a load is cheaper than a locked write on a shared line.
-        if self.uses.load(Ordering::Relaxed) & bits != bits {
+        if self.uses.load(Ordering::Relaxed) & bits == 0 {
             self.uses.fetch_or(bits, Ordering::Relaxed);
         }
         self.last_use.store(now, Ordering::Relaxed);
@@ -237,7 +238,14 @@ impl Table {
         if entries == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        self.entries.store(entries.cast(), Ordering::Release);
+        let entries: *mut Block = entries.cast();
+        let nothing = Block::new();
+        // Entry 0 stands for "no block here": always resident, so that a launch need not ask
+        // whether a word that looks like an address is one.
+        let _ = nothing.word.apply(super::state::Event::Create);
+        // SAFETY: the mapping has room for it, and nobody reads it before it is published below.
+        unsafe { entries.write(nothing) };
+        self.entries.store(entries, Ordering::Release);
         Ok(())
     }
 
@@ -268,6 +276,12 @@ impl Table {
         1..self.ids.lock().high
     }
 
+    /// All entries, for a loop of look-ups.
+    #[inline]
+    pub fn view(&self) -> Entries {
+        Entries(self.entries.load(Ordering::Acquire))
+    }
+
     /// The block with an id that was given out.
     #[inline]
     pub fn get(&self, id: u32) -> &'static Block {
@@ -275,5 +289,22 @@ impl Table {
         // SAFETY: ids come from `allocate` (directly or through the granule map), which
         // initialised the entry; the mapping is never removed and never moves.
         unsafe { &*self.entries.load(Ordering::Relaxed).add(id as usize) }
+    }
+}
+
+/// The table's entries, loaded once.
+#[derive(Clone, Copy, Debug)]
+pub struct Entries(*const Block);
+
+impl Entries {
+    /// The entry of an id from the granule map, 0 included.
+    ///
+    /// # Safety
+    /// The granule map has been installed, which happens after this table was.
+    #[inline(always)]
+    pub unsafe fn get(self, id: u32) -> &'static Block {
+        debug_assert!((id as usize) < MAX_BLOCKS);
+        // SAFETY: the map holds ids that were given out, or 0; all of these are initialised.
+        unsafe { &*self.0.add(id as usize) }
     }
 }

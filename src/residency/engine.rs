@@ -14,6 +14,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+static TORTURE: AtomicBool = AtomicBool::new(false);
+
+/// True where everything that can be is evicted after every operation.
+#[inline]
+pub fn torture() -> bool {
+    TORTURE.load(Ordering::Relaxed)
+}
+
 /// At most so many devices are managed; more are passed through.
 pub const MAX_DEVICES: usize = 16;
 
@@ -80,7 +88,7 @@ pub struct Heap {
     /// Ready handles.
     pub pool: Pool,
     /// Freed single blocks that are still mapped, by granules.
-    pub warm: HashMap<u32, Vec<u32>>,
+    pub warm: BTreeMap<u32, Vec<u32>>,
     /// Granules in `warm`.
     pub warm_granules: u64,
     /// Shared blocks being filled, by stream slot.
@@ -262,6 +270,7 @@ fn try_build() -> Result<Engine, &'static str> {
         set_latched();
         crate::stats::page().set_eviction_off("MPS (mps:on allows it)");
     }
+    TORTURE.store(config.torture, Ordering::Relaxed);
     let api = driver::api().ok_or("no driver")?;
     let mut count = 0;
     // SAFETY: `count` is a live local.
@@ -307,7 +316,7 @@ fn try_build() -> Result<Engine, &'static str> {
                 heap: Mutex::new(Heap {
                     addresses: RangeAllocator::new(slice >> shift),
                     pool: Pool::default(),
-                    warm: HashMap::new(),
+                    warm: BTreeMap::new(),
                     warm_granules: 0,
                     open: HashMap::new(),
                     shared: Vec::new(),

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum State {
+    /// Mapped; the device may use it. Zero, so that a launch can gather the states of all its
+    /// operands with one `or` each.
+    Resident = 0,
     /// No block: the slot is free.
-    Vacant = 0,
-    /// Mapped; the device may use it.
-    Resident = 1,
+    Vacant = 1,
     /// Chosen as a victim; still mapped and valid, no new use may start.
     Evicting = 2,
     /// Its copy is complete and checked; the mapping is being removed.
@@ -36,8 +37,8 @@ pub enum State {
 impl State {
     /// All states, for exhaustive tests.
     pub const ALL: [State; 9] = [
-        State::Vacant,
         State::Resident,
+        State::Vacant,
         State::Evicting,
         State::Unmapping,
         State::Compressed,
@@ -138,7 +139,7 @@ pub struct Illegal {
 
 impl Word {
     /// A vacant slot of generation 0.
-    pub const VACANT: Word = Word(0);
+    pub const VACANT: Word = Word(State::Vacant as u64);
 
     /// Builds a word; the generation wraps at 40 bits.
     pub fn new(state: State, pins: u32, generation: u64) -> Word {
@@ -198,8 +199,33 @@ impl fmt::Debug for Word {
 }
 
 /// A [`Word`] that threads share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AtomicWord(AtomicU64);
+
+impl Default for AtomicWord {
+    fn default() -> AtomicWord {
+        AtomicWord(AtomicU64::new(Word::VACANT.0))
+    }
+}
+
+/// Gathers whether all of several blocks are resident.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gathered(u64);
+
+impl Gathered {
+    /// Adds a block.
+    #[inline(always)]
+    pub fn add(&mut self, word: &AtomicWord) {
+        self.0 |= word.0.load(Ordering::Acquire);
+    }
+
+    /// True if all that were added were resident.
+    #[inline(always)]
+    pub fn all_resident(self) -> bool {
+        const { assert!(State::Resident as u64 == 0) };
+        self.0 & ((1 << STATE_BITS) - 1) == 0
+    }
+}
 
 impl AtomicWord {
     /// The current word.

@@ -9,13 +9,13 @@ use super::engine::{self, EVICTED};
 use super::memory::PATIENCE;
 use super::restore::{POISONED, restore};
 use super::scan::Targets;
-use super::state::{Event, State};
+use super::state::{Event, Gathered, State};
 use super::ticket::{self, STAGING};
 use super::{evict, quiet, scan, section};
 use crate::config;
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::heap::{MAP, View};
-use crate::registry::{functions::Param, host};
+use crate::registry::{functions::Places, host};
 use crate::stats;
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -44,70 +44,65 @@ pub fn submit(
     run(slot, &needs, call)
 }
 
-/// As [`submit`] for a kernel: `layout` tells where its parameters are, `values` the program's
-/// array of pointers to them.
+/// As [`submit`] for a kernel: `places` tells where its parameters can hold an address, `values`
+/// is the program's array of pointers to them.
 ///
 /// # Safety
-/// `values` must hold one valid pointer per entry of `layout`, as the driver requires.
-#[inline]
+/// `values` must hold one valid pointer per parameter, as the driver requires.
+#[inline(always)]
 pub unsafe fn launch(
     slot: u8,
-    layout: &[Param],
+    places: &Places,
     values: *const *const c_void,
     call: impl FnOnce() -> CUresult,
 ) -> CUresult {
-    if EVICTED.load(Ordering::Relaxed) == 0 && !torture() {
-        let view = MAP.view();
+    if EVICTED.load(Ordering::Relaxed) == 0 && !engine::torture() {
         let section = section::enter();
-        let bits = 1u64 << slot;
-        let now = super::now();
-        let mut cold = false;
-        for (i, param) in layout.iter().enumerate() {
-            // SAFETY: the caller promises a valid pointer to `param.size` bytes at index i.
-            let value = unsafe { (*values.add(i)).cast::<u8>() };
-            let mut at = 0usize;
-            while at + 8 <= param.size as usize {
-                // SAFETY: at + 8 is within the parameter.
-                let word = unsafe { value.add(at).cast::<u64>().read_unaligned() };
-                at += 4;
-                let Some(id) = view.lookup(word) else { continue };
-                if id == 0 {
-                    continue;
-                }
-                let block = BLOCKS.get(id);
-                cold |= !block.word.is_resident();
-                block.stamp(bits, now);
-            }
-        }
+        // SAFETY: the caller's promise.
+        let resident = unsafe { stamp_all(places, values, 1 << slot) };
         // Still nothing evicted, seen from inside the section: what was checked stays true.
-        if !cold && EVICTED.load(Ordering::SeqCst) == 0 {
+        if resident && EVICTED.load(Ordering::SeqCst) == 0 {
             section.count_launch();
             return call();
         }
     }
-    launch_slow(slot, layout, values, call)
+    // SAFETY: the caller's promise.
+    launch_words(slot, &unsafe { places.words(values) }, call)
 }
 
-#[cold]
+/// Stamps every block that the parameters name; true if all of them are resident. A function of
+/// its own so that the loop has the registers to itself.
+///
+/// # Safety
+/// As for [`launch`]; inside a section.
 #[inline(never)]
-fn launch_slow(
-    slot: u8,
-    layout: &[Param],
-    values: *const *const c_void,
-    call: impl FnOnce() -> CUresult,
-) -> CUresult {
-    let mut words = Vec::with_capacity(layout.len() * 2);
-    for (i, param) in layout.iter().enumerate() {
-        // SAFETY: `launch` passes its caller's promise on.
-        let value = unsafe { (*values.add(i)).cast::<u8>() };
-        let mut at = 0usize;
-        while at + 8 <= param.size as usize {
-            // SAFETY: at + 8 is within the parameter.
-            words.push(unsafe { value.add(at).cast::<u64>().read_unaligned() });
-            at += 4;
+unsafe fn stamp_all(places: &Places, values: *const *const c_void, bit: u64) -> bool {
+    let (base, span, shift, map) = MAP.view().parts();
+    let blocks = BLOCKS.view();
+    let now = super::now();
+    let mut states = Gathered::default();
+    let mut look = |word: u64| {
+        let offset = word.wrapping_sub(base);
+        if offset < span {
+            // SAFETY: the map has span >> shift entries for ever, and a span above zero only once
+            // it and the block table are installed.
+            let block = unsafe {
+                let id = (*map.add((offset >> shift) as usize)).load(Ordering::Acquire);
+                blocks.get(id)
+            };
+            states.add(&block.word);
+            block.stamp(bit, now);
         }
+    };
+    for i in 0..places.plain {
+        // SAFETY: the caller promises a valid pointer to each parameter; these are words.
+        look(unsafe { (*values.add(i)).cast::<u64>().read_unaligned() });
     }
-    launch_words(slot, &words, call)
+    for probe in &places.rest {
+        // SAFETY: as above.
+        look(unsafe { probe.word(values) });
+    }
+    states.all_resident()
 }
 
 /// A kernel whose parameter bytes are in one buffer (the `extra` form), or of unknown layout:
@@ -327,17 +322,13 @@ fn prepare(needs: &Needs<'_>, view: View, pins: &mut Pins) -> Result<(), CUresul
     Ok(())
 }
 
-fn torture() -> bool {
-    config::get().torture
-}
-
 thread_local! {
     static TORTURING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Evicts everything that can be: after every operation, in `torture`.
 pub fn torture_step() {
-    if !torture() || !engine::armed() || TORTURING.with(|t| t.replace(true)) {
+    if !engine::torture() || !engine::armed() || TORTURING.with(|t| t.replace(true)) {
         return;
     }
     if let Some(mut ticket) = ticket::try_take()
