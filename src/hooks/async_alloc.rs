@@ -81,6 +81,7 @@ impl Place {
 }
 
 /// The place for an allocation in `stream` from the device's current pool, if it is ours to give.
+#[inline(always)]
 fn ours(api: &Api, dptr: *mut CUdeviceptr, stream: Handle, per_thread: bool) -> Option<Place> {
     let place = place(api, dptr, stream, per_thread)?;
     // Only a latched process can have another current pool.
@@ -89,14 +90,16 @@ fn ours(api: &Api, dptr: *mut CUdeviceptr, stream: Handle, per_thread: bool) -> 
         .then_some(place)
 }
 
+#[inline(always)]
 fn place(api: &Api, dptr: *mut CUdeviceptr, stream: Handle, per_thread: bool) -> Option<Place> {
     if dptr.is_null() || engine::frozen() {
         return None;
     }
     // The default streams are those of the current context; another stream brings its own.
+    let slot = streams::slot_of(stream, per_thread);
     let context = match stream as usize {
         0..=2 => contexts::current()?,
-        _ => match streams::context_of(stream).and_then(contexts::find) {
+        _ => match streams::context_in(slot, stream).and_then(contexts::find) {
             Some(context) => context,
             None => contexts::current()?,
         },
@@ -107,7 +110,7 @@ fn place(api: &Api, dptr: *mut CUdeviceptr, stream: Handle, per_thread: bool) ->
     if engine::latched() && capturing(api, stream, per_thread) {
         return None;
     }
-    Some(Place { context, device, slot: streams::slot_of(stream, per_thread) })
+    Some(Place { context, device, slot })
 }
 
 fn from_pool(

@@ -2,7 +2,7 @@
 
 use crate::driver::{self, Handle, code};
 use parking_lot::{Mutex, RwLock};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A live context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub struct Context {
 }
 
 static LIVE: RwLock<Vec<Context>> = RwLock::new(Vec::new());
+/// The first of `LIVE` once more, for look-ups without a lock: handle and device in one word,
+/// which the alignment of handles leaves room for. 0 for none.
+static FIRST: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+const DEVICE: usize = 15;
 /// Primary contexts by device ordinal, with the program's retains that were not released yet.
 static PRIMARY: Mutex<Vec<(u8, usize, u32)>> = Mutex::new(Vec::new());
 static SEVERAL: AtomicBool = AtomicBool::new(false);
@@ -27,8 +31,16 @@ pub fn current() -> Option<Context> {
     if unsafe { (api.cuCtxGetCurrent)(&mut handle) } != code::SUCCESS || handle.is_null() {
         return None;
     }
-    let known = LIVE.read().iter().find(|c| c.handle == handle as usize).copied();
-    known.or_else(|| register(api, handle))
+    find(handle as usize).or_else(|| register(api, handle))
+}
+
+/// Brings `FIRST` up to date; under the lock of `LIVE`.
+fn mirror(live: &[Context]) {
+    for (i, word) in FIRST.iter().enumerate() {
+        let fits = |c: &&Context| c.handle & DEVICE == 0 && usize::from(c.device) <= DEVICE;
+        let context = live.get(i).filter(fits);
+        word.store(context.map_or(0, |c| c.handle | usize::from(c.device)), Ordering::Release);
+    }
 }
 
 #[cold]
@@ -52,6 +64,7 @@ pub fn created(handle: usize, device: u8) -> Option<Context> {
             SEVERAL.store(true, Ordering::Release);
         }
         live.push(context);
+        mirror(&live);
     }
     Some(context)
 }
@@ -62,13 +75,27 @@ pub fn live() -> Vec<Context> {
 }
 
 /// The registered context with this handle.
+#[inline]
 pub fn find(handle: usize) -> Option<Context> {
+    for word in &FIRST {
+        let word = word.load(Ordering::Acquire);
+        if word & !DEVICE == handle && word != 0 {
+            return Some(Context { handle, device: (word & DEVICE) as u8 });
+        }
+    }
+    find_any(handle)
+}
+
+#[cold]
+fn find_any(handle: usize) -> Option<Context> {
     LIVE.read().iter().find(|c| c.handle == handle).copied()
 }
 
 /// The context has gone, or is about to and may not be used any more.
 pub fn gone(handle: usize) {
-    LIVE.write().retain(|c| c.handle != handle);
+    let mut live = LIVE.write();
+    live.retain(|c| c.handle != handle);
+    mirror(&live);
 }
 
 /// True once two contexts have been seen: then the slot of the legacy stream stands for several

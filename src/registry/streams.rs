@@ -188,6 +188,15 @@ fn bury(mut at: usize) {
 }
 
 /// The context of a stream that was created in this process.
+#[inline]
+pub fn context_in(slot: u8, stream: Handle) -> Option<usize> {
+    match slot {
+        FIRST..OVERFLOW => Some(SLOTS[usize::from(slot)].ctx.load(Ordering::Acquire)),
+        _ => context_of(stream),
+    }
+}
+
+/// The context of a stream.
 pub fn context_of(stream: Handle) -> Option<usize> {
     let handle = stream as usize;
     match find(handle) {

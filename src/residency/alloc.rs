@@ -7,7 +7,7 @@
 
 use super::block::{Allocation, BLOCKS, Block, Kind};
 use super::engine::{self, Device};
-use super::memory::{acquire, condemn, map_run};
+use super::memory::{acquire, condemn, map_run, ready, spare_of};
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
 use super::{evict, shared, slab, submit};
@@ -106,12 +106,12 @@ fn single(device: &'static Device, request: Request) -> Result<CUdeviceptr, CUre
 
 /// A freed block of exactly this size whose former users have passed or are the asker.
 fn take_warm(device: &Device, granules: u32, own: u64) -> Option<u32> {
+    if let Some(id) = spare_of(device, granules, own) {
+        return Some(id);
+    }
     let mut heap = device.heap.lock();
     let ids = heap.warm.get_mut(&granules)?;
-    let at = ids.iter().rposition(|&id| {
-        let block = BLOCKS.get(id);
-        block.uses.load(Ordering::Acquire) & !own == 0 && block.word.load().pins() == 0
-    })?;
+    let at = ids.iter().rposition(|&id| ready(id, own))?;
     let id = ids.swap_remove(at);
     heap.warm_granules -= u64::from(granules);
     Some(id)
@@ -178,13 +178,21 @@ pub fn begin_free(ptr: CUdeviceptr) -> Result<Freed, CUresult> {
     }
     let offset = ptr - block.base();
     let mut cold = block.cold.lock();
-    let taken = match block.kind() {
-        Kind::Single if offset == 0 => Some(std::mem::take(&mut cold.single)),
-        Kind::Single => None,
-        Kind::Shared => cold.allocations.remove(&offset),
-        Kind::Slab => slab::take(&mut cold, offset),
+    let allocation = match block.kind() {
+        // A size of 0 marks it as gone; nobody reads the rest then.
+        Kind::Single if offset == 0 => {
+            let allocation = cold.single;
+            cold.single.size = 0;
+            cold.single.pins = 0;
+            allocation
+        }
+        Kind::Single => Allocation::default(),
+        Kind::Shared => cold.allocations.remove(&offset).unwrap_or_default(),
+        Kind::Slab => slab::take(&mut cold, offset).unwrap_or_default(),
     };
-    let allocation = taken.filter(|a| a.size > 0).ok_or(code::INVALID_VALUE)?;
+    if allocation.size == 0 {
+        return Err(code::INVALID_VALUE);
+    }
     if allocation.pins > 0 {
         block.refresh_pins(&cold);
     }
@@ -217,7 +225,9 @@ pub fn finish_free(freed: Freed, order: Order) {
             slab::release(device, freed.id, block, freed.offset, uses);
         }
     }
-    submit::torture_step();
+    if engine::torture() {
+        submit::torture_step();
+    }
 }
 
 fn remaining_uses(block: &Block, order: Order) -> u64 {
@@ -230,7 +240,7 @@ fn remaining_uses(block: &Block, order: Order) -> u64 {
 /// Frees a whole block: to limbo if mapped, at once if its bytes are away.
 pub fn free_block(device: &'static Device, id: u32, block: &'static Block) {
     // Resident is the usual case and needs no ticket: the state itself keeps evictors off.
-    if block.word.load().state() == State::Resident && block.word.apply(Event::Free).is_ok() {
+    if block.word.apply_if(State::Resident, Event::Free).is_ok() {
         condemn(device, id);
         return;
     }

@@ -76,6 +76,9 @@ pub struct Device {
     pub peak: AtomicU64,
     /// Set at the first shortage: from then on freed memory is kept ready.
     pub pressed: AtomicBool,
+    /// The block freed last, if it is kept ready outside the lists: programs often ask for the
+    /// same size next, and this needs no lock. 0 for none.
+    pub spare: AtomicU32,
     /// Address space and free lists.
     pub heap: Mutex<Heap>,
 }
@@ -313,6 +316,7 @@ fn try_build() -> Result<Engine, &'static str> {
                 charged: AtomicU64::new(0),
                 peak: AtomicU64::new(0),
                 pressed: AtomicBool::new(false),
+                spare: AtomicU32::new(0),
                 heap: Mutex::new(Heap {
                     addresses: RangeAllocator::new(slice >> shift),
                     pool: Pool::default(),

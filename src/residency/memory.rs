@@ -307,6 +307,9 @@ pub fn forget(device: &Device, heap: &mut Heap, id: u32, block: &Block) {
 /// Dismantles freed blocks whose streams have passed; true if there were any.
 pub fn retire(device: &'static Device, ticket: &mut Ticket) -> bool {
     shared::sweep(device, ticket);
+    if let Some(id) = take_spare(device) {
+        keep(device, id);
+    }
     let mut out = Vec::new();
     {
         let passed = |&id: &u32| {
@@ -340,20 +343,73 @@ pub fn mapped_bytes(device: &Device, block: &Block) -> u64 {
 
 /// Bytes that could be handed out again without any eviction: pool and freed blocks.
 pub fn reusable(device: &Device) -> u64 {
+    let spare = match device.spare.load(Ordering::Acquire) {
+        0 => 0,
+        id => u64::from(BLOCKS.get(id).granules.load(Ordering::Relaxed)),
+    };
     let heap = device.heap.lock();
-    (heap.pool.granules() + heap.warm_granules) * device.sizes.granule
+    (heap.pool.granules() + heap.warm_granules + spare) * device.sizes.granule
 }
 
-/// Frees one block whose allocations are all gone: keeps it ready, or takes it apart as soon as
-/// its streams have passed.
+fn take_spare(device: &Device) -> Option<u32> {
+    Some(device.spare.swap(0, Ordering::AcqRel)).filter(|&id| id != 0)
+}
+
+/// Whether the freed block `id` may be given out again to whoever has passed `own`.
+pub fn ready(id: u32, own: u64) -> bool {
+    let block = BLOCKS.get(id);
+    block.uses.load(Ordering::Acquire) & !own == 0 && block.word.load().pins() == 0
+}
+
+/// The spare block, if it has exactly this size and is ready for `own`.
+pub fn spare_of(device: &Device, granules: u32, own: u64) -> Option<u32> {
+    let id = device.spare.load(Ordering::Acquire);
+    let fits =
+        |id: u32| BLOCKS.get(id).granules.load(Ordering::Relaxed) == granules && ready(id, own);
+    if id == 0 || !fits(id) {
+        return None;
+    }
+    device.spare.compare_exchange(id, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+    // Taken and put back by others between look and take: it is the same block, not the same use.
+    if fits(id) {
+        return Some(id);
+    }
+    keep(device, id);
+    None
+}
+
+/// Puts a freed block on the list of those that are kept ready, whatever their sum.
+fn keep(device: &Device, id: u32) {
+    let granules = BLOCKS.get(id).granules.load(Ordering::Relaxed);
+    let mut heap = device.heap.lock();
+    heap.warm_granules += u64::from(granules);
+    heap.warm.entry(granules).or_default().push(id);
+}
+
+/// Frees one block whose allocations are all gone; what is freed last is kept at hand.
 pub fn condemn(device: &'static Device, id: u32) {
     let block = BLOCKS.get(id);
     let granules = block.granules.load(Ordering::Relaxed);
+    let may_stay = block.kind() == Kind::Single && !engine::latched();
+    let bytes = u64::from(granules) * device.sizes.granule;
+    if may_stay && bytes <= device.warm_cap() / 2 {
+        match device.spare.swap(id, Ordering::AcqRel) {
+            0 => {}
+            older => shelve(device, older, true),
+        }
+        return;
+    }
+    shelve(device, id, may_stay);
+}
+
+/// Keeps a freed block ready if it `may_stay` and there is room, else takes it apart as soon as
+/// its streams have passed.
+fn shelve(device: &'static Device, id: u32, may_stay: bool) {
+    let granules = BLOCKS.get(id).granules.load(Ordering::Relaxed);
     {
         let mut heap = device.heap.lock();
-        let mapped = block.kind() == Kind::Single;
         let room = (heap.warm_granules + u64::from(granules)) * device.sizes.granule;
-        if mapped && room <= device.warm_cap() && !engine::latched() {
+        if may_stay && room <= device.warm_cap() {
             heap.warm_granules += u64::from(granules);
             heap.warm.entry(granules).or_default().push(id);
             return;

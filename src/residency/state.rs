@@ -252,6 +252,21 @@ impl AtomicWord {
         }
     }
 
+    /// Applies `event` only in this state.
+    pub fn apply_if(&self, state: State, event: Event) -> Result<Word, Illegal> {
+        let mut now = self.load();
+        loop {
+            if now.state() != state {
+                return Err(Illegal { word: now, event });
+            }
+            let next = now.step(event)?;
+            match self.0.compare_exchange(now.0, next.0, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Ok(next),
+                Err(seen) => now = Word(seen),
+            }
+        }
+    }
+
     /// Applies `event` only while nobody holds a pin.
     pub fn apply_unpinned(&self, event: Event) -> Result<Word, Illegal> {
         let mut now = self.load();
