@@ -170,7 +170,9 @@ pub const OPTIONS: &[Opt] = &[
         later: &[],
         doc: "whether a plain free waits for the device, as the driver's does",
         long: "Programs rely on it (copy to the host, free, read). `auto` waits except for \
-               allocators that synchronise themselves.",
+               allocators that synchronise themselves. `off` never waits, and gives memory out \
+               again once the launches that named it have passed: only for programs whose \
+               kernels reach no freed memory by addresses they load.",
         since: "0.1",
         set: |config, text| {
             let values = [("auto", FreeSync::Auto), ("on", FreeSync::On), ("off", FreeSync::Off)];

@@ -105,7 +105,11 @@ pub(super) fn unstamped() -> u64 {
 /// (`cuMemcpyDtoHAsync`, free, read), so this one waits too unless a framework is known not to.
 fn free(api: &Api, freed: Freed) -> CUresult {
     if freed.allocation.stream_ordered || !waits() {
-        alloc::finish_free(freed, Order::After(unstamped()));
+        // The call names no stream, and a kernel may be using the memory by an address that it has
+        // loaded, which nobody stamped: any stream counts as a user. `off` trusts the stamps.
+        let trusted = config::get().free_sync == FreeSync::Off;
+        let users = if trusted { unstamped() } else { u64::MAX };
+        alloc::finish_free(freed, Order::After(users));
         return code::SUCCESS;
     }
     let ctx = freed.allocation.ctx;
