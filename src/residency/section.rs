@@ -221,6 +221,11 @@ mod tests {
             })
             .collect();
         for _ in 0..300 {
+            // Stopping a world in which nobody moves would show nothing.
+            let before = launches();
+            while launches() == before {
+                std::thread::yield_now();
+            }
             let Some(stopped) = stop(Duration::from_secs(20)) else { panic!("never drained") };
             for _ in 0..50 {
                 assert_eq!(INSIDE.load(Ordering::SeqCst), 0);
