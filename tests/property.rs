@@ -28,6 +28,7 @@ struct Setting {
     torture: bool,
     /// Bytes, well below what the programs hold at their peak; none leaves the card's memory.
     limit: Option<u64>,
+    safety: &'static str,
 }
 
 impl Setting {
@@ -42,7 +43,8 @@ impl Setting {
                     ("active", false, Some(limit)),
                     ("active", true, Some(limit)),
                 ] {
-                    all.push(Setting { streams, granularity, mode, torture, limit });
+                    let safety = "standard";
+                    all.push(Setting { streams, granularity, mode, torture, limit, safety });
                 }
             }
         }
@@ -60,6 +62,7 @@ impl Setting {
             ("SIMCUDA_GRANULARITY", self.granularity.to_owned()),
             ("SIMCUDA_MEMORY", "64MiB".to_owned()),
             ("COLDPRESS_MODE", self.mode.to_owned()),
+            ("COLDPRESS_SAFETY", self.safety.to_owned()),
         ];
         if self.torture {
             variables.push(("COLDPRESS_TORTURE", "on".to_owned()));
@@ -169,6 +172,18 @@ fn leaks(report: &Path) -> Result<(), String> {
         left.push(format!("{faults} faults"));
     }
     if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) }
+}
+
+/// The programs do reach memory in hidden ways: where launches are trusted (`safety:params`) and
+/// nothing is scanned, they meet unmapped pages.
+#[test]
+fn without_the_scan_the_programs_fail() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("property-unsafe");
+    fs::create_dir_all(&folder).expect("a temporary folder");
+    let setting = Setting { safety: "params", ..Setting::all()[0].clone() };
+    let result = Run { setting, seed: 1, sequences: 3 }.go(&folder);
+    let text = result.expect_err("the scan is not needed: the programs have become too tame");
+    assert!(text.contains("ILLEGAL_ADDRESS") || text.contains("unmapped"), "{text}");
 }
 
 #[test]
