@@ -29,6 +29,8 @@ struct Setting {
     /// Bytes, well below what the programs hold at their peak; none leaves the card's memory.
     limit: Option<u64>,
     safety: &'static str,
+    /// Calls that the driver refuses; only such as the programs do not make themselves.
+    refused: Option<&'static str>,
 }
 
 impl Setting {
@@ -43,8 +45,15 @@ impl Setting {
                     ("active", false, Some(limit)),
                     ("active", true, Some(limit)),
                 ] {
-                    let safety = "standard";
-                    all.push(Setting { streams, granularity, mode, torture, limit, safety });
+                    all.push(Setting {
+                        streams,
+                        granularity,
+                        mode,
+                        torture,
+                        limit,
+                        safety: "standard",
+                        refused: None,
+                    });
                 }
             }
         }
@@ -66,6 +75,9 @@ impl Setting {
         ];
         if self.torture {
             variables.push(("COLDPRESS_TORTURE", "on".to_owned()));
+        }
+        if let Some(refused) = self.refused {
+            variables.push(("SIMCUDA_FAIL", refused.to_owned()));
         }
         if let Some(limit) = self.limit {
             variables.push(("COLDPRESS_LIMIT", limit.to_string()));
@@ -149,7 +161,10 @@ impl Run {
             for (name, value) in self.setting.variables(self.seed) {
                 let _ = write!(text, "{name}={value} ");
             }
-            let _ = writeln!(text, "cuda-fuzz --seed {}", self.seed + done as u64);
+            if !bad.iter().any(|l| l.contains(": FAILED: ")) {
+                let _ = write!(text, "seed {} was the last begun", self.seed + done as u64);
+            }
+            text.push('\n');
             let _ = writeln!(text, "{}", bad.join("\n"));
             text.push_str(&String::from_utf8_lossy(&stderr));
             return Err(text);
@@ -264,6 +279,42 @@ fn random_programs_see_their_own_bytes() {
             "runs": listed,
         });
         fs::write(&path, format!("{document:#}\n")).expect("the result is written");
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn a_driver_that_refuses_costs_no_byte() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("property-refused");
+    fs::create_dir_all(&folder).expect("a temporary folder");
+    let mut failures = Vec::new();
+    for (refused, i) in [
+        "cuMemCreate:12=2,cuMemCreate:15=2,cuMemCreate:30=2,cuMemCreate:31=2",
+        "cuMemMap:20=2",
+        "cuMemSetAccess:15=2",
+        "cuMemHostRegister_v2:1=2",
+        "cuMemHostRegister_v2:2=2",
+        "cuCtxRecordEvent:3=999",
+        "cuFuncGetParamInfo:3=999",
+    ]
+    .into_iter()
+    .zip(0..)
+    {
+        for (granularity, torture, limit) in [("4KiB", true, 512 << 10), ("64KiB", false, 1 << 20)]
+        {
+            let setting = Setting {
+                streams: "async",
+                granularity,
+                mode: "rescue",
+                torture,
+                limit: Some(limit),
+                safety: "standard",
+                refused: Some(refused),
+            };
+            if let Err(text) = (Run { setting, seed: 1 + i * 4, sequences: 4 }).go(&folder) {
+                failures.push(text);
+            }
+        }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
