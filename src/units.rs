@@ -110,6 +110,7 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
         _ => return None,
     };
     if let Ok(whole) = number.parse::<u64>() {
