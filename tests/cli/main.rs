@@ -25,9 +25,18 @@ fn coldpress(args: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command to its end. A file that was just copied may still be open for writing in the
+/// child of another test between its fork and its exec; that passes.
 fn output(command: &mut Command) -> Output {
-    command.output().expect("the command starts")
+    for _ in 0..200 {
+        match command.output() {
+            Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            result => return result.expect("the command starts"),
+        }
+    }
+    panic!("the program stays busy: {command:?}")
 }
 
 fn stdout(output: &Output) -> String {
