@@ -6,6 +6,7 @@ use std::io::{self, Error, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 /// `$XDG_RUNTIME_DIR/coldpress`, `/dev/shm/coldpress-<uid>`, `/tmp/coldpress-<uid>`: where pages
 /// may be, best first. On a disk a counter would now and then wait for the file system's journal,
@@ -146,10 +147,17 @@ impl View {
         let file =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
         let bad = |text: &str| Error::new(ErrorKind::InvalidData, text.to_owned());
-        if file.metadata()?.len() != size_of::<Page>() as u64 {
-            return Err(bad("a statistics page of another version"));
+        let half_made = || Error::from(ErrorKind::NotFound);
+        match file.metadata()?.len() {
+            0 => return Err(half_made()),
+            len if len == size_of::<Page>() as u64 => {}
+            _ => return Err(bad("a statistics page of another version")),
         }
         let view = View { page: map(&file)? };
+        // The writer's last word is the magic.
+        if view.magic.word().load(Ordering::Acquire) == 0 {
+            return Err(half_made());
+        }
         let ours = view.magic.get() == MAGIC
             && view.version.get() == VERSION
             && view.size.get() == size_of::<Page>() as u64;
