@@ -23,7 +23,7 @@ impl Corpus {
 }
 
 /// Reads the files under `folder` in order of their names, at most `max_bytes` in all and in
-/// pieces of at most `piece`. Empty files are skipped; any length will do.
+/// pieces of about `piece` at most. Empty files are skipped, small ones joined; any length will do.
 pub fn read(folder: &Path, max_bytes: usize, piece: usize) -> Result<Corpus> {
     let mut files = Vec::new();
     list(folder, &mut files)?;
@@ -46,7 +46,32 @@ pub fn read(folder: &Path, max_bytes: usize, piece: usize) -> Result<Corpus> {
     if pieces.is_empty() {
         return Err(Error::new(format!("{}: no file with anything in it", folder.display())));
     }
+    let pieces = joined(pieces, (piece / 16).max(1));
     Ok(Corpus { pieces, origin: folder.display().to_string() })
+}
+
+/// Pieces of at least `least` bytes, from what is shorter joined in order; what is too little
+/// altogether is repeated. A folder of small files is then a program with ordinary tensors, not
+/// one with a hundred thousand tiny ones, which no allocator moves.
+fn joined(pieces: Vec<Vec<u8>>, least: usize) -> Vec<Vec<u8>> {
+    let mut out: Vec<Vec<u8>> = Vec::new();
+    for piece in pieces {
+        match out.last_mut() {
+            Some(last) if last.len() < least => last.extend(piece),
+            _ => out.push(piece),
+        }
+    }
+    if out.len() > 1 && out.last().is_some_and(|last| last.len() < least) {
+        let rest = out.pop().unwrap_or_default();
+        out.last_mut().into_iter().for_each(|last| last.extend(&rest));
+    }
+    if let [only] = out.as_mut_slice() {
+        let once = only.clone();
+        while only.len() < least {
+            only.extend(&once);
+        }
+    }
+    out
 }
 
 /// Regular files below `folder`. Links to folders are not followed: they may lead in circles.
@@ -104,8 +129,9 @@ mod tests {
         std::fs::write(folder.join("a"), []).expect("file");
         std::fs::write(folder.join("deeper/c"), [8; 3]).expect("file");
         let lens = |c: Corpus| c.pieces.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(lens(read(&folder, 10_000, 400).expect("read")), [400, 400, 201, 3]);
+        assert_eq!(lens(read(&folder, 10_000, 400).expect("read")), [400, 400, 204]);
         assert_eq!(lens(read(&folder, 500, 400).expect("read")), [400, 100]);
+        assert_eq!(lens(read(&folder.join("deeper"), 500, 400).expect("read")), [27]);
         assert!(read(&folder.join("none"), 1, 1).is_err());
         std::fs::remove_dir_all(&folder).expect("gone");
     }
