@@ -119,6 +119,7 @@ pub fn demo(args: &args::Demo) -> Result {
     if driver.named {
         command.env("LD_LIBRARY_PATH", search_path(&folder.0, &driver.path)?);
     }
+    scale_granule(&mut command, &driver);
     let without = Child::start(arguments(&mut command, args), &folder.0)?.finish()?;
     let footprint = without.footprint()?;
     let limit = share.of(footprint);
@@ -126,6 +127,7 @@ pub fn demo(args: &args::Demo) -> Result {
     let mut command = Command::new(env::current_exe().map_err(Failure::failed)?);
     command.args(["run", "--mode", &args.mode, "--limit", &limit.to_string(), "--"]).arg(&program);
     command.env("COLDPRESS_REAL_LIBCUDA", &driver.path);
+    scale_granule(&mut command, &driver);
     if driver.simulated {
         // The program asks the simulator itself what it held, past us.
         command.env("SIMCUDA_LIBRARY", &driver.path);
@@ -134,6 +136,16 @@ pub fn demo(args: &args::Demo) -> Result {
     let report = report(args, driver, footprint, limit, without, under)?;
     if args.json { print_json(&report) } else { print(&show::table(&report)) }?;
     Ok(ExitCode::from(u8::from(!(report.digests_equal && report.within_limit))))
+}
+
+/// The program is a fraction of a real job's size, and so is the simulated card's granule: with
+/// 2 MiB a single launch of many small buffers could need more than the limit. The environment
+/// may say otherwise.
+fn scale_granule(command: &mut Command, driver: &Driver) {
+    const GRANULE: &str = "SIMCUDA_GRANULARITY";
+    if driver.simulated && env::var_os(GRANULE).is_none() {
+        command.env(GRANULE, "64KiB");
+    }
 }
 
 fn check_mode(mode: &str) -> Result<()> {
