@@ -2,6 +2,8 @@
 //! the driver, running a program under a watchdog.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod full;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
