@@ -5,7 +5,9 @@
 # 1,000 rounds, a thousandth of it, is the cost of one round. Baseline: the same program without
 # the library.
 #
-#   scripts/cost-gate.sh [--json FILE]
+#   scripts/cost-gate.sh
+#
+# TEST_COLDPRESS_RESULTS=FOLDER: the counts are left in FOLDER/cost.json
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,8 +15,7 @@ LAUNCH_LIMIT=500
 ALLOC_LIMIT=600
 SPREAD_PERCENT=5
 
-json=
-[ "${1:-}" = --json ] && json=$2
+[ $# -eq 0 ] || { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 command -v valgrind >/dev/null || { echo "cost-gate: valgrind is missing; apt-get install valgrind" >&2; exit 2; }
 target=${CARGO_TARGET_DIR:-target}
 work=$(mktemp -d)
@@ -51,11 +52,10 @@ gate() { # text value limit
 }
 
 base=$(per_round launch 10)
-least= most=0 rows=
+least= most=0
 for live in 10 1000 100000; do
     added=$(($(per_round launch $live "$shim") - base))
     gate "instructions added per launch, 16 pointers, $live live" $added $LAUNCH_LIMIT
-    rows="$rows{\"live\":$live,\"added\":$added},"
     [ -z "$least" ] || [ $added -lt "$least" ] && least=$added
     [ $added -gt $most ] && most=$added
 done
@@ -89,8 +89,9 @@ collect async 1000 100 "$target/cost/debug/libcoldpress.so" "$work/profile" >/de
 names "$work/profile" >"$work/names"
 grep -qE "$forbidden" "$work/names" || { echo "the check does not see locks at all"; failed=1; }
 
-if [ -n "$json" ]; then
-    printf '{"schema":"coldpress.cost","version":1,"launch":[%s],"alloc_free_async":%d,"alloc_free_plain":%d}\n' \
-        "${rows%,}" "$async" "$plain" >"$json"
+if [ -n "${TEST_COLDPRESS_RESULTS:-}" ] && [ $failed = 0 ]; then
+    mkdir -p "$TEST_COLDPRESS_RESULTS"
+    printf '{"suite":"cost","form":"full","seconds":%d,"counts":{"launch":%d,"launch_spread":%d,"alloc_free_async":%d,"alloc_free_plain":%d}}\n' \
+        $SECONDS $most $((most - least)) "$async" "$plain" >"$TEST_COLDPRESS_RESULTS/cost.json"
 fi
 exit $failed
