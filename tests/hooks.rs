@@ -138,3 +138,15 @@ fn unknown_parameters_turn_eviction_off() {
     let told = with.said().iter().any(|line| line.contains("a launch with unknown parameters"));
     assert!(told, "{with:#?}");
 }
+
+#[test]
+fn threads_that_allocate_together_get_memory_that_is_there() {
+    for (granularity, mode) in [("64KiB", "rescue"), ("2MiB", "rescue"), ("64KiB", "active")] {
+        let run = Run::preloaded(&program("crowd"))
+            .env("SIMCUDA_MEMORY", "256MiB")
+            .env("SIMCUDA_GRANULARITY", granularity)
+            .env("COLDPRESS_MODE", mode);
+        let outcome = run.outcome().well();
+        assert_eq!(outcome.stdout, "wrong: 0\n", "{granularity}, {mode}: {}", outcome.stderr);
+    }
+}

@@ -93,6 +93,8 @@ pub struct Cold {
     pub bump: u64,
     /// Granules claimed for mapping in a `Shared`, in order.
     pub claimed: u32,
+    /// Allocations of a `Shared` whose granules are being mapped right now.
+    pub growing: u32,
     /// Bytes of one slot of a `Slab`.
     pub slot_bytes: u64,
     /// What is mapped.

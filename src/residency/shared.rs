@@ -82,7 +82,10 @@ fn from_hole(device: &Device, request: &Request, len: u64) -> Option<CUdeviceptr
     let block = BLOCKS.get(id);
     // Pinned while we look again: the block stays resident and is not retired under us.
     block.word.apply(Event::Pin).ok()?;
-    let offset = {
+    let offset = if block.device() != device.ordinal {
+        // The id was given out anew, to another device's block.
+        None
+    } else {
         let mut cold = block.cold.lock();
         let offset = take_hole(&mut cold, own, len);
         if let Some(offset) = offset {
@@ -115,10 +118,12 @@ fn append(
     len: u64,
 ) -> Result<Option<CUdeviceptr>, CUresult> {
     let block = BLOCKS.get(id);
-    if block.kind() != Kind::Shared || block.word.apply(Event::Pin).is_err() {
+    if block.word.apply(Event::Pin).is_err() {
         return Ok(None);
     }
-    let result = append_pinned(device, block, request, len);
+    // Looked at under the pin: the id may have been given out anew since it was read.
+    let ours = block.kind() == Kind::Shared && block.device() == device.ordinal;
+    let result = if ours { append_pinned(device, block, request, len) } else { Ok(None) };
     let _ = block.word.apply(Event::Unpin);
     result
 }
@@ -133,7 +138,9 @@ fn append_pinned(
     let capacity = u64::from(block.granules.load(Ordering::Relaxed)) * granule;
     let (offset, first, granules) = {
         let mut cold = block.cold.lock();
-        let offset = cold.bump;
+        // A granule that another thread is still mapping cannot be shared with it: this call
+        // could return before that one, with an address that is not there yet.
+        let offset = if cold.growing > 0 { u64::from(cold.claimed) * granule } else { cold.bump };
         if offset + len > capacity {
             return Ok(None);
         }
@@ -144,7 +151,9 @@ fn append_pinned(
         // Recorded at once: a concurrent free of the block's last other allocation must not
         // retire it.
         cold.allocations.insert(offset, record(request));
-        (offset, first, cold.claimed - first)
+        let granules = cold.claimed - first;
+        cold.growing += u32::from(granules > 0);
+        (offset, first, granules)
     };
     if granules > 0 {
         let mapped = acquire(device, granules, None, false)
@@ -152,13 +161,20 @@ fn append_pinned(
         match mapped {
             Ok(extents) => {
                 let mut cold = block.cold.lock();
+                cold.growing -= 1;
                 cold.extents.extend(extents);
                 cold.extents.sort_by_key(|e| e.first);
+                // Others have left the rest of our last granule alone meanwhile.
+                let (end, mapped) = (offset + len, u64::from(first + granules) * granule);
+                if cold.bump != end && mapped > end {
+                    add_hole(&mut cold.holes, Hole { start: end, len: mapped - end, uses: 0 });
+                }
             }
             Err(e) => {
                 let mut cold = block.cold.lock();
+                cold.growing -= 1;
                 cold.allocations.remove(&offset);
-                if cold.claimed == first + granules && cold.bump == offset + len {
+                if cold.claimed == first + granules {
                     // Nobody came after us: as if nothing had happened.
                     cold.bump = offset;
                     cold.claimed = first;
