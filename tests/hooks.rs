@@ -150,3 +150,16 @@ fn threads_that_allocate_together_get_memory_that_is_there() {
         assert_eq!(outcome.stdout, "wrong: 0\n", "{granularity}, {mode}: {}", outcome.stderr);
     }
 }
+
+/// Whoever frees does not wait for a rescue, which may wait for the thread that frees.
+#[test]
+fn a_free_does_not_wait_for_somebody_elses_rescue() {
+    let run = Run::preloaded(&program("busy"))
+        .env("SIMCUDA_MEMORY", "64MiB")
+        .env("SIMCUDA_GRANULARITY", "64KiB")
+        .env("COLDPRESS_RESTORE_WAIT", "10s")
+        .env("COLDPRESS_LIMIT", "9MiB")
+        .args(&["10"]);
+    let outcome = run.outcome().well();
+    assert_eq!(outcome.stdout, "freed: 0, first\nallocated: 0\n", "{}", outcome.stderr);
+}

@@ -7,7 +7,7 @@
 
 use super::block::{Allocation, BLOCKS, Block, Kind};
 use super::engine::{self, Device};
-use super::memory::{acquire, condemn, map_run, ready, spare_of};
+use super::memory::{PATIENCE, acquire, condemn, map_run, ready, spare_of};
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
 use super::{evict, shared, slab, submit};
@@ -244,12 +244,11 @@ pub fn free_block(device: &'static Device, id: u32, block: &'static Block) {
         condemn(device, id);
         return;
     }
-    // Evicted, or an eviction or restore is under way: only the ticket holder moves it.
-    match ticket::take() {
+    // Evicted, or an eviction or restore is under way: only the ticket holder moves it. A free
+    // does not wait for a long rescue; whoever holds the ticket next does it then.
+    match ticket::take_within(PATIENCE) {
         Some(mut ticket) => free_evicted(device, id, block, &mut ticket),
-        None => {
-            crate::say::once("free-stuck", "a freed buffer could not be reclaimed: engine busy");
-        }
+        None => device.heap.lock().abandoned.push(id),
     }
 }
 

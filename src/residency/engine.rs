@@ -102,6 +102,9 @@ pub struct Heap {
     pub slabs: BTreeMap<u64, Vec<u32>>,
     /// Freed blocks whose mapping must go; done by the next holder of the ticket.
     pub condemned: Vec<u32>,
+    /// Blocks the program has freed while they were away and the ticket was long taken; done by
+    /// its next holder.
+    pub abandoned: Vec<u32>,
 }
 
 impl Device {
@@ -326,6 +329,7 @@ fn try_build() -> Result<Engine, &'static str> {
                     shared: Vec::new(),
                     slabs: BTreeMap::new(),
                     condemned: Vec::new(),
+                    abandoned: Vec::new(),
                 }),
             }
         })

@@ -58,10 +58,22 @@ fn tick() {
         page.control_ack(order.number, done);
     }
     prefetch::serve();
+    tidy();
     if config::get().mode == Mode::Active && engine::armed() {
         keep_free();
     }
     gauges::publish();
+}
+
+/// Takes apart what was freed while nobody could do it.
+fn tidy() {
+    for device in engine::devices() {
+        if !device.heap.lock().abandoned.is_empty()
+            && let Some(mut ticket) = ticket::try_take()
+        {
+            memory::retire(device, &mut ticket);
+        }
+    }
 }
 
 /// Evicts the coldest until the watermark is free again.

@@ -306,6 +306,10 @@ pub fn forget(device: &Device, heap: &mut Heap, id: u32, block: &Block) {
 
 /// Dismantles freed blocks whose streams have passed; true if there were any.
 pub fn retire(device: &'static Device, ticket: &mut Ticket) -> bool {
+    let abandoned = std::mem::take(&mut device.heap.lock().abandoned);
+    for id in abandoned {
+        super::alloc::free_evicted(device, id, BLOCKS.get(id), ticket);
+    }
     shared::sweep(device, ticket);
     if let Some(id) = take_spare(device) {
         keep(device, id);

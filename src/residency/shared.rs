@@ -213,7 +213,8 @@ pub fn release(
         if unlist(device, id, block) {
             super::memory::condemn(device, id);
         }
-    } else if let Some(mut ticket) = super::ticket::take() {
+    } else if let Some(mut ticket) = super::ticket::take_within(super::memory::PATIENCE) {
+        // Else the next holder of the ticket sweeps.
         sweep(device, &mut ticket);
     }
 }
