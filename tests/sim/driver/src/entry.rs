@@ -1,7 +1,7 @@
 //! The way every exported function is entered: counted, made to fail on request, traced.
 
 use crate::abi::{CUresult, Outcome, code};
-use crate::{clock, trace};
+use crate::{clock, flip, trace};
 use parking_lot::RwLock;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -113,6 +113,7 @@ pub fn run(
     }
     call.count.fetch_add(1, Ordering::Relaxed);
     let before = PER_THREAD.with(|p| p.replace(per_thread));
+    flip::entering(call.name);
     let started = clock::now_ns();
     let result = match injected(call.name) {
         Some(result) => result,

@@ -8,6 +8,7 @@ mod card;
 mod clock;
 mod context;
 mod entry;
+mod flip;
 mod guard;
 mod handles;
 mod image;

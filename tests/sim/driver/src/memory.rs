@@ -208,6 +208,11 @@ pub fn host_containing(at: usize) -> Option<(usize, Host)> {
     (at < start + found.bytes).then_some((start, *found))
 }
 
+/// The pieces of registered memory in order of address: start and bytes.
+pub fn registered() -> Vec<(usize, usize)> {
+    HOST.lock().iter().filter(|(_, h)| h.registered).map(|(&at, h)| (at, h.bytes)).collect()
+}
+
 /// Pieces of pinned memory that were allocated and not freed.
 pub fn live_host() -> usize {
     HOST.lock().values().filter(|h| !h.registered).count()

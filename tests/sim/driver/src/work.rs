@@ -1,6 +1,7 @@
 //! What device work does: copies, fills, kernels, host functions, stream-ordered frees.
 
 use crate::context::Context;
+use crate::flip::Flip;
 use crate::guard::{self, Copy, Fill};
 use crate::space::SPACE;
 use crate::{memory, report, settings};
@@ -26,10 +27,13 @@ pub struct Kernel {
 #[derive(Debug)]
 pub enum Work {
     /// Bytes from here to there; `staged` keeps a snapshot of the source alive.
-    Copy(
-        Copy,
-        #[allow(dead_code, reason = "owned, read through the copy's address")] Option<Vec<u8>>,
-    ),
+    Copy {
+        copy: Copy,
+        #[allow(dead_code, reason = "owned, read through the copy's address")]
+        staged: Option<Vec<u8>>,
+        /// What a test wants to go wrong.
+        flip: Option<Flip>,
+    },
     /// A memset.
     Fill(Fill),
     /// A launch.
@@ -80,7 +84,11 @@ impl Work {
 
     fn on_device(&self) -> Result<(), u64> {
         match self {
-            Work::Copy(copy, _) => guard::copy(copy),
+            Work::Copy { copy, flip, .. } => {
+                guard::copy(copy)?;
+                flip.iter().for_each(|flip| flip.apply(copy));
+                Ok(())
+            }
             Work::Fill(fill) => guard::fill(fill),
             Work::Kernel(kernel) => {
                 let mut launch = Launch {
@@ -98,7 +106,7 @@ impl Work {
     fn name(&self) -> &str {
         match self {
             Work::Kernel(kernel) => &kernel.name,
-            Work::Copy(..) => "copy",
+            Work::Copy { .. } => "copy",
             Work::Fill(_) => "memset",
             _ => "host",
         }
@@ -107,7 +115,7 @@ impl Work {
     /// How long it takes by the clocked mode's rates.
     pub fn duration_us(&self, bytes_per_us: u64, kernel_us: u64) -> u64 {
         match self {
-            Work::Copy(copy, _) => copy.bytes() / bytes_per_us.max(1),
+            Work::Copy { copy, .. } => copy.bytes() / bytes_per_us.max(1),
             Work::Fill(fill) => {
                 (fill.width * fill.height) as u64 * u64::from(fill.bytes) / bytes_per_us.max(1)
             }

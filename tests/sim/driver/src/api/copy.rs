@@ -10,7 +10,7 @@ use crate::guard::Copy;
 use crate::space::SPACE;
 use crate::stream::{self, Stream};
 use crate::work::Work;
-use crate::{loaded, memory, schedule};
+use crate::{flip, loaded, memory, schedule};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ fn queue(stream: &Arc<Stream>, dst: Side, src: Side, mut copy: Copy, wait: bool)
             wait |= !pinned(at, dst_span);
         }
     }
-    let item = stream.submit(Some(Work::Copy(copy, staged)))?;
+    let item = stream.submit(Some(Work::Copy { copy, staged, flip: flip::current() }))?;
     if wait {
         schedule::wait(&item);
         match stream.context()?.sticky() {

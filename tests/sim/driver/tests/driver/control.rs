@@ -28,6 +28,65 @@ fn calls_fail_on_request() {
     });
 }
 
+/// The positions at which two arrays differ.
+fn changed(a: &[u8], b: &[u8]) -> Vec<usize> {
+    (0..a.len()).filter(|&i| a[i] != b[i]).collect()
+}
+
+#[test]
+fn copies_arrive_changed_on_request() {
+    let rules = "cuMemcpyHtoD_v2:2=3@4094,cuMemcpyDtoHAsync_v2:1=1";
+    for mode in ["async", "eager", "lazy:2"] {
+        alone(&[("SIMCUDA_FLIP", rules), ("SIMCUDA_STREAMS", mode)], || {
+            let gpu = Gpu::started();
+            let at = gpu.mem_alloc(4096).expect("memory");
+            let bytes = [7u8; 4096];
+            gpu.upload(at, &bytes).expect("written");
+            assert_eq!(gpu.read::<u8>(at, 4096).as_deref(), Ok(&bytes[..]));
+            gpu.upload(at, &bytes).expect("written");
+            let got = gpu.read::<u8>(at, 4096).expect("read");
+            assert_eq!(changed(&got, &bytes), [0, 4094, 4095], "it goes round the end");
+            gpu.upload(at, &bytes).expect("written");
+            let mut down = [0u8; 4096];
+            for wanted in [1, 0] {
+                // SAFETY: waited for below.
+                unsafe { gpu.copy_d2h_async(down.as_mut_ptr().cast(), at, 4096, NULL) }
+                    .expect("queued");
+                gpu.stream_synchronize(NULL).expect("done");
+                assert_eq!(changed(&down, &bytes).len(), wanted);
+            }
+            gpu.flip("cuMemcpyHtoD_v2:*=4096");
+            gpu.upload(at, &bytes).expect("written");
+            let got = gpu.read::<u8>(at, 4096).expect("read");
+            assert_eq!(changed(&got, &bytes).len(), 4096);
+            gpu.flip("");
+            gpu.upload(at, &bytes).expect("written");
+            assert_eq!(gpu.read::<u8>(at, 4096).as_deref(), Ok(&bytes[..]));
+        });
+    }
+}
+
+#[test]
+fn registered_memory_changes_on_request() {
+    alone(&[], || {
+        let gpu = Gpu::started();
+        assert_eq!((gpu.registered(), gpu.flip_host(0, 1)), (0, 0));
+        let mut pieces = [vec![1u8; 100], vec![1u8; 100]];
+        pieces.sort_by_key(|p| p.as_ptr());
+        for piece in &mut pieces {
+            // SAFETY: it lives until the process ends.
+            unsafe { gpu.host_register(piece.as_mut_ptr().cast(), 100, 0) }.expect("registered");
+        }
+        assert_eq!(gpu.registered(), 200);
+        assert_eq!(gpu.flip_host(98, 4), 4);
+        let [first, second] = &pieces;
+        assert_eq!(changed(first, &[1; 100]), [98, 99]);
+        assert_eq!(changed(second, &[1; 100]), [0, 1]);
+        assert_eq!((gpu.flip_host(199, 5), gpu.flip_host(200, 5)), (1, 0));
+        std::mem::forget(pieces);
+    });
+}
+
 #[test]
 fn settings_that_make_no_sense_are_said_and_ignored() {
     let settings = [
@@ -38,6 +97,7 @@ fn settings_that_make_no_sense_are_said_and_ignored() {
         ("SIMCUDA_DELAY", "first:1"),
         ("SIMCUDA_NEWER", "cuMemAlloc"),
         ("SIMCUDA_FAIL", "cuMemAlloc"),
+        ("SIMCUDA_FLIP", "cuMemcpyHtoD_v2:1"),
     ];
     let (status, text) = status_of(&settings, || {
         let gpu = Gpu::started();

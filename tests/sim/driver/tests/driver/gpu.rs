@@ -90,6 +90,27 @@ impl Gpu {
         assert_eq!(unsafe { self.control::<Fail>("simcuda_fail")(spec) }, 1);
     }
 
+    /// Adds rules of corruption; an empty text removes all.
+    pub fn flip(&self, spec: &str) {
+        let text = CString::new(spec).expect("text");
+        let spec = if spec.is_empty() { std::ptr::null() } else { text.as_ptr() };
+        type Flip = unsafe extern "C" fn(*const c_char) -> i32;
+        // SAFETY: the exported signature, null or a terminated text.
+        assert_eq!(unsafe { self.control::<Flip>("simcuda_flip")(spec) }, 1);
+    }
+
+    /// Changes bytes of registered host memory; how many.
+    pub fn flip_host(&self, at: u64, bytes: u64) -> u64 {
+        type Flip = unsafe extern "C" fn(u64, u64) -> u64;
+        // SAFETY: the exported signature; the memory is the test's own, which looks on.
+        unsafe { self.control::<Flip>("simcuda_flip_host")(at, bytes) }
+    }
+
+    pub fn registered(&self) -> u64 {
+        // SAFETY: the exported signature.
+        unsafe { self.control::<unsafe extern "C" fn() -> u64>("simcuda_registered")() }
+    }
+
     pub fn write_report(&self) {
         // SAFETY: the exported signature.
         unsafe { self.control::<unsafe extern "C" fn()>("simcuda_report")() }
