@@ -193,6 +193,10 @@ pub fn begin_free(ptr: CUdeviceptr) -> Result<Freed, CUresult> {
     if allocation.size == 0 {
         return Err(code::INVALID_VALUE);
     }
+    if block.kind() == Kind::Shared {
+        // Until the range is a hole the block is not empty: nobody may take it apart meanwhile.
+        cold.freeing += 1;
+    }
     if allocation.pins > 0 {
         block.refresh_pins(&cold);
     }

@@ -56,6 +56,13 @@ pub struct Hole {
     pub uses: u64,
 }
 
+impl Cold {
+    /// True where a `Shared` holds nothing: no allocation, and none that is on its way out.
+    pub fn is_empty(&self) -> bool {
+        self.allocations.is_empty() && self.freeing == 0
+    }
+}
+
 /// A mapped part of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -87,6 +94,8 @@ pub struct Cold {
     pub slots: Vec<Allocation>,
     /// Unused slots of a `Slab`, oldest first, with their use sets.
     pub free_slots: std::collections::VecDeque<(u32, u64)>,
+    /// Frees of a `Shared` that have begun: the device may still use their ranges.
+    pub freeing: u32,
     /// Unused parts of a `Shared` below `bump`.
     pub holes: Vec<Hole>,
     /// First byte never used in a `Shared`.

@@ -135,11 +135,16 @@ fn rescue(
             }
         }
         // Blocks that other operations hold pinned come free when those have been submitted.
-        progress |= submit::others_hold_pins();
-        if !progress || Instant::now() >= deadline {
+        let awaited = submit::others_hold_pins();
+        if !(progress || awaited) || Instant::now() >= deadline {
             break;
         }
-        std::thread::yield_now();
+        if awaited {
+            // They have to get in while the world runs.
+            std::thread::sleep(Duration::from_micros(200));
+        } else {
+            std::thread::yield_now();
+        }
         // Work that is queued deeper than one patience needs a longer look.
         patience = (patience * 2).min(Duration::from_secs(4));
     }

@@ -202,7 +202,8 @@ pub fn release(
     let empty = {
         let mut cold = block.cold.lock();
         add_hole(&mut cold.holes, Hole { start: offset, len, uses });
-        cold.allocations.is_empty()
+        cold.freeing -= 1;
+        cold.is_empty()
     };
     if !empty {
         return;
@@ -227,7 +228,7 @@ fn unlist(device: &Device, id: u32, block: &Block) -> bool {
         // The pin of an allocator is taken before it adds to the table, so with the word gone to
         // limbo here nobody can add any more.
         let cold = block.cold.lock();
-        if !cold.allocations.is_empty() || block.word.apply_unpinned(Event::Free).is_err() {
+        if !cold.is_empty() || block.word.apply_unpinned(Event::Free).is_err() {
             return false;
         }
         let pending = cold.holes.iter().fold(0, |all, h| all | h.uses);
@@ -243,7 +244,7 @@ pub fn sweep(device: &'static Device, ticket: &mut Ticket) {
     let ids = device.heap.lock().shared.clone();
     for id in ids {
         let block = BLOCKS.get(id);
-        if block.kind() != Kind::Shared || !block.cold.lock().allocations.is_empty() {
+        if block.kind() != Kind::Shared || !block.cold.lock().is_empty() {
             continue;
         }
         let state = block.word.load().state();

@@ -10,7 +10,7 @@ use super::memory::PATIENCE;
 use super::restore::{POISONED, restore};
 use super::scan::Targets;
 use super::state::{Event, Gathered, State};
-use super::ticket::{self, STAGING};
+use super::ticket::{self, STAGING, Ticket};
 use super::{evict, quiet, scan, section};
 use crate::config;
 use crate::driver::{CUdeviceptr, CUresult, code};
@@ -224,7 +224,9 @@ impl Needs<'_> {
     }
 }
 
-/// Operations that hold pins right now, and whether this thread's is one of them.
+/// Operations that hold pins right now, and whether this thread's is one of them. An operation
+/// that queues for the ticket holds none, so it is not counted: whoever has the ticket would wait
+/// for it in vain.
 static HOLDERS: AtomicU32 = AtomicU32::new(0);
 thread_local! {
     static HOLDING: Cell<bool> = const { Cell::new(false) };
@@ -236,16 +238,15 @@ pub fn others_hold_pins() -> bool {
 }
 
 /// The pins of one operation, dropped together.
+#[derive(Default)]
 struct Pins(Vec<&'static Block>);
 
 impl Pins {
-    fn new() -> Pins {
-        HOLDERS.fetch_add(1, Ordering::AcqRel);
-        HOLDING.with(|h| h.set(true));
-        Pins(Vec::new())
-    }
-
-    fn try_add(&mut self, block: &'static Block) -> bool {
+    /// Only with the ticket, which is what makes the pins of others come free by themselves.
+    fn try_add(&mut self, block: &'static Block, _ticket: &Ticket) -> bool {
+        if !HOLDING.with(|h| h.replace(true)) {
+            HOLDERS.fetch_add(1, Ordering::AcqRel);
+        }
         let pinned = block.word.apply(Event::Pin).is_ok();
         if pinned {
             self.0.push(block);
@@ -259,8 +260,9 @@ impl Drop for Pins {
         for block in &self.0 {
             let _ = block.word.apply(Event::Unpin);
         }
-        HOLDING.with(|h| h.set(false));
-        HOLDERS.fetch_sub(1, Ordering::AcqRel);
+        if HOLDING.with(|h| h.replace(false)) {
+            HOLDERS.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -276,7 +278,7 @@ fn rescue(
     let started = Instant::now();
     let deadline = started + config::get().restore_wait;
     loop {
-        let mut pins = Pins::new();
+        let mut pins = Pins::default();
         match prepare(needs, view, &mut pins) {
             Ok(()) => {
                 let section = section::enter();
@@ -307,7 +309,7 @@ fn prepare(needs: &Needs<'_>, view: View, pins: &mut Pins) -> Result<(), CUresul
     ids.sort_unstable();
     ids.dedup();
     // Resident ones first: restoring the others must not evict them.
-    ids.retain(|&id| !pins.try_add(BLOCKS.get(id)));
+    ids.retain(|&id| !pins.try_add(BLOCKS.get(id), &ticket));
     for id in ids {
         let block = BLOCKS.get(id);
         match block.word.load().state() {
@@ -317,7 +319,7 @@ fn prepare(needs: &Needs<'_>, view: View, pins: &mut Pins) -> Result<(), CUresul
             _ => {}
         }
         restore(id, &mut ticket)?;
-        pins.try_add(block);
+        pins.try_add(block, &ticket);
     }
     Ok(())
 }
