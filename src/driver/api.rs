@@ -48,10 +48,14 @@ macro_rules! functions {
                     },)*
                     version: 0,
                 };
-                let mut version = 0;
-                // SAFETY: `version` is a live local; this call needs no initialised driver.
-                if unsafe { (api.cuDriverGetVersion)(&mut version) } == code::SUCCESS {
-                    api.version = version;
+                // Much depends on it, so the driver is asked once more where it does not say.
+                for _ in 0..2 {
+                    let mut version = 0;
+                    // SAFETY: a live local; this call needs no initialised driver.
+                    if unsafe { (api.cuDriverGetVersion)(&mut version) } == code::SUCCESS {
+                        api.version = version;
+                        break;
+                    }
                 }
                 api
             }

@@ -5,7 +5,7 @@ use crate::config::{self, FreeSync, Mode};
 use crate::driver::{Api, CUdeviceptr, CUresult, code};
 use crate::hook;
 use crate::registry::{contexts, functions};
-use crate::residency::alloc::{self, Freed, Order, Request};
+use crate::residency::alloc::{self, Order, Request};
 use crate::residency::query;
 use crate::stats;
 use std::sync::OnceLock;
@@ -16,12 +16,13 @@ const PITCH: usize = 512;
 hook! {
     fn cuMemAlloc_v2(dptr: *mut CUdeviceptr, bytes: usize) |api| {
         match managed() {
-            Some((context, device)) if !dptr.is_null() => {
+            Ok(Some((context, device))) if !dptr.is_null() => {
                 let request = Request { size: bytes as u64, slot: None, context };
                 // SAFETY: not null, and the program wants its answer there.
                 unsafe { give(dptr, alloc::alloc(device, request)) }
             }
-            _ => observed(bytes, real!(api.cuMemAlloc_v2(dptr, bytes))),
+            Err(e) => e,
+            Ok(_) => observed(bytes, real!(api.cuMemAlloc_v2(dptr, bytes))),
         }
     }
 
@@ -32,9 +33,10 @@ hook! {
         height: usize,
         element: u32,
     ) |api| {
-        let Some((context, device)) = managed().filter(|_| !dptr.is_null() && !pitch.is_null())
-        else {
-            return real!(api.cuMemAllocPitch_v2(dptr, pitch, width, height, element));
+        let (context, device) = match managed() {
+            Ok(Some(place)) if !dptr.is_null() && !pitch.is_null() => place,
+            Ok(_) => return real!(api.cuMemAllocPitch_v2(dptr, pitch, width, height, element)),
+            Err(e) => return e,
         };
         let Some((row, size)) = pitched(width, height, element) else {
             return code::INVALID_VALUE;
@@ -61,11 +63,9 @@ hook! {
             return result;
         }
         // The driver frees nothing without a context, whatever the pointer.
-        if contexts::current().is_none() {
-            return code::INVALID_CONTEXT;
-        }
-        match alloc::begin_free(dptr) {
-            Ok(freed) => free(api, freed),
+        match contexts::ask() {
+            Ok(Some(_)) => free(api, dptr).err().unwrap_or(code::SUCCESS),
+            Ok(None) => code::INVALID_CONTEXT,
             Err(e) => e,
         }
     }
@@ -103,33 +103,30 @@ pub(super) fn unstamped() -> u64 {
 
 /// The driver's own free returns when the device has finished; programs rely on it
 /// (`cuMemcpyDtoHAsync`, free, read), so this one waits too unless a framework is known not to.
-fn free(api: &Api, freed: Freed) -> CUresult {
-    if freed.allocation.stream_ordered || !waits() {
+/// It waits first: a free that could not wait has not happened, and the program may ask again.
+fn free(api: &Api, ptr: CUdeviceptr) -> Result<(), CUresult> {
+    let order = match query::find(ptr).filter(|found| found.base == ptr) {
+        Some(found) if !found.allocation.stream_ordered && waits() => {
+            match wait(api, found.allocation.ctx) {
+                code::SUCCESS => Order::Synced,
+                // While a stream is captured nobody may wait; the driver frees all the same.
+                code::CAPTURE_FIRST..=code::CAPTURE_LAST => Order::After(u64::MAX),
+                failed => return Err(failed),
+            }
+        }
         // The call names no stream, and a kernel may be using the memory by an address that it has
         // loaded, which nobody stamped: any stream counts as a user. `off` trusts the stamps.
-        let trusted = config::get().free_sync == FreeSync::Off;
-        let users = if trusted { unstamped() } else { u64::MAX };
-        alloc::finish_free(freed, Order::After(users));
-        return code::SUCCESS;
-    }
-    let ctx = freed.allocation.ctx;
+        _ if config::get().free_sync == FreeSync::Off => Order::After(unstamped()),
+        _ => Order::After(u64::MAX),
+    };
+    alloc::finish_free(alloc::begin_free(ptr)?, order);
+    Ok(())
+}
+
+/// Waits for the device of a context.
+fn wait(api: &Api, ctx: usize) -> CUresult {
     // SAFETY: no arguments.
-    let result = within(api, ctx, || unsafe { (api.cuCtxSynchronize)() });
-    match result.unwrap_or(code::SUCCESS) {
-        code::SUCCESS if result.is_some() => {
-            alloc::finish_free(freed, Order::Synced);
-            code::SUCCESS
-        }
-        // While a stream is captured nobody may wait; the driver frees all the same.
-        code::SUCCESS | code::CAPTURE_FIRST..=code::CAPTURE_LAST => {
-            alloc::finish_free(freed, Order::After(u64::MAX));
-            code::SUCCESS
-        }
-        failed => {
-            alloc::finish_free(freed, Order::After(u64::MAX));
-            failed
-        }
-    }
+    within(ctx, || unsafe { (api.cuCtxSynchronize)() }).unwrap_or_else(|e| e)
 }
 
 fn waits() -> bool {

@@ -15,16 +15,18 @@ hook! {
     fn cuMemAllocAsync(dptr: *mut CUdeviceptr, bytes: usize, stream: Handle) |api| {
         match ours(api, dptr, stream, false) {
             // SAFETY: `ours` refuses a null pointer; the program wants its answer there.
-            Some(place) => unsafe { place.allocate(dptr, bytes) },
-            None => real!(api.cuMemAllocAsync(dptr, bytes, stream)),
+            Ok(Some(place)) => unsafe { place.allocate(dptr, bytes) },
+            Ok(None) => real!(api.cuMemAllocAsync(dptr, bytes, stream)),
+            Err(e) => e,
         }
     }
 
     fn cuMemAllocAsync_ptsz(dptr: *mut CUdeviceptr, bytes: usize, stream: Handle) |api| {
         match ours(api, dptr, stream, true) {
             // SAFETY: as above.
-            Some(place) => unsafe { place.allocate(dptr, bytes) },
-            None => real!(api.cuMemAllocAsync_ptsz(dptr, bytes, stream)),
+            Ok(Some(place)) => unsafe { place.allocate(dptr, bytes) },
+            Ok(None) => real!(api.cuMemAllocAsync_ptsz(dptr, bytes, stream)),
+            Err(e) => e,
         }
     }
 
@@ -82,35 +84,48 @@ impl Place {
 
 /// The place for an allocation in `stream` from the device's current pool, if it is ours to give.
 #[inline(always)]
-fn ours(api: &Api, dptr: *mut CUdeviceptr, stream: Handle, per_thread: bool) -> Option<Place> {
+fn ours(
+    api: &Api,
+    dptr: *mut CUdeviceptr,
+    stream: Handle,
+    per_thread: bool,
+) -> Result<Option<Place>, CUresult> {
     let place = place(api, dptr, stream, per_thread)?;
     // Only a latched process can have another current pool.
-    let ordinal = place.device.ordinal;
-    (!engine::latched() || current_pool(api, ordinal) == default_pool(api, ordinal))
-        .then_some(place)
+    let usual = |place: &Place| {
+        let ordinal = place.device.ordinal;
+        !engine::latched() || current_pool(api, ordinal) == default_pool(api, ordinal)
+    };
+    Ok(place.filter(usual))
 }
 
 #[inline(always)]
-fn place(api: &Api, dptr: *mut CUdeviceptr, stream: Handle, per_thread: bool) -> Option<Place> {
+fn place(
+    api: &Api,
+    dptr: *mut CUdeviceptr,
+    stream: Handle,
+    per_thread: bool,
+) -> Result<Option<Place>, CUresult> {
     if dptr.is_null() || engine::frozen() {
-        return None;
+        return Ok(None);
     }
     // The default streams are those of the current context; another stream brings its own.
     let slot = streams::slot_of(stream, per_thread);
     let context = match stream as usize {
-        0..=2 => contexts::current()?,
+        0..=2 => contexts::ask()?,
         _ => match streams::context_in(slot, stream).and_then(contexts::find) {
-            Some(context) => context,
-            None => contexts::current()?,
+            Some(context) => Some(context),
+            None => contexts::ask()?,
         },
     };
-    let device = engine::device_for(context)?;
+    let Some(context) = context else { return Ok(None) };
+    let Some(device) = engine::device_for(context) else { return Ok(None) };
     // In a capture this is a node of the graph, and the memory is the graph's. The first call of
     // a capture has latched.
     if engine::latched() && capturing(api, stream, per_thread) {
-        return None;
+        return Ok(None);
     }
-    Some(Place { context, device, slot })
+    Ok(Some(Place { context, device, slot }))
 }
 
 fn from_pool(
@@ -121,12 +136,13 @@ fn from_pool(
     call: impl FnOnce() -> CUresult,
 ) -> CUresult {
     match place(api, dptr, stream, per_thread) {
-        Some(place) if Some(pool as usize) == default_pool(api, place.device.ordinal) => {
+        Ok(Some(place)) if Some(pool as usize) == default_pool(api, place.device.ordinal) => {
             // SAFETY: `place` refuses a null pointer; the program wants its answer there.
             unsafe { place.allocate(dptr, bytes) }
         }
-        Some(_) => latched("cuMemAllocFromPoolAsync", call),
-        None => call(),
+        Ok(Some(_)) => latched("cuMemAllocFromPoolAsync", call),
+        Ok(None) => call(),
+        Err(e) => e,
     }
 }
 

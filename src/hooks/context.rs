@@ -8,7 +8,7 @@ use crate::driver::{Api, CUdevice, CUresult, Handle, code};
 use crate::hook;
 use crate::registry::contexts::{self, Context};
 use crate::registry::{functions, globals, streams};
-use crate::residency::{self, engine};
+use crate::residency::{self, control, engine};
 use parking_lot::Mutex;
 use std::ffi::c_void;
 
@@ -44,13 +44,11 @@ hook! {
     }
 
     fn cuCtxDestroy(ctx: Handle) |api| {
-        going(api, ctx as usize);
-        real!(api.cuCtxDestroy(ctx))
+        destroying(api, ctx, || real!(api.cuCtxDestroy(ctx)))
     }
 
     fn cuCtxDestroy_v2(ctx: Handle) |api| {
-        going(api, ctx as usize);
-        real!(api.cuCtxDestroy_v2(ctx))
+        destroying(api, ctx, || real!(api.cuCtxDestroy_v2(ctx)))
     }
 
     fn cuCtxAttach(ctx: *mut Handle, flags: u32) |api| {
@@ -64,11 +62,9 @@ hook! {
 
     fn cuCtxDetach(ctx: Handle) |api| {
         let held = ATTACHED.lock().iter().position(|&a| a == ctx as usize);
-        if held.is_none() {
-            going(api, ctx as usize);
-        }
+        let Some(at) = held else { return destroying(api, ctx, || real!(api.cuCtxDetach(ctx))) };
         let result = real!(api.cuCtxDetach(ctx));
-        if let (Some(at), code::SUCCESS) = (held, result) {
+        if result == code::SUCCESS {
             ATTACHED.lock().swap_remove(at);
         }
         result
@@ -94,13 +90,11 @@ hook! {
     }
 
     fn cuDevicePrimaryCtxReset(device: CUdevice) |api| {
-        resetting(api, device);
-        real!(api.cuDevicePrimaryCtxReset(device))
+        resetting(api, device, || real!(api.cuDevicePrimaryCtxReset(device)))
     }
 
     fn cuDevicePrimaryCtxReset_v2(device: CUdevice) |api| {
-        resetting(api, device);
-        real!(api.cuDevicePrimaryCtxReset_v2(device))
+        resetting(api, device, || real!(api.cuDevicePrimaryCtxReset_v2(device)))
     }
 
     fn cuCtxEnablePeerAccess(peer: Handle, flags: u32) |api| {
@@ -108,7 +102,7 @@ hook! {
         if result != code::SUCCESS {
             return result;
         }
-        let Some((me, owner)) = pair(api, peer) else { return result };
+        let Some((me, owner)) = pair(peer) else { return result };
         // The memory may come later than the permission.
         if engine::device_for(owner).is_none() {
             return result;
@@ -125,7 +119,7 @@ hook! {
 
     fn cuCtxDisablePeerAccess(peer: Handle) |api| {
         let result = real!(api.cuCtxDisablePeerAccess(peer));
-        if let (code::SUCCESS, Some((me, owner))) = (result, pair(api, peer)) {
+        if let (code::SUCCESS, Some((me, owner))) = (result, pair(peer)) {
             residency::contexts::forbid_peer(owner.device, me.device);
         }
         result
@@ -145,46 +139,59 @@ unsafe fn created(ctx: *const Handle, device: CUdevice, result: CUresult) -> CUr
     result
 }
 
-/// A context is about to be destroyed.
-fn going(api: &Api, ctx: usize) {
+/// A context is about to be destroyed, by `call`.
+fn going(api: &Api, ctx: usize, call: impl FnOnce() -> CUresult) -> CUresult {
     if contexts::find(ctx).is_none() {
-        return;
+        return call();
     }
     // The driver's own destroy waits for the context's work; waiting before it lets the memory go
     // back at once.
     // SAFETY: no arguments.
-    within(api, ctx, || unsafe { (api.cuCtxSynchronize)() });
-    residency::contexts::going(ctx);
+    let waited = within(ctx, || unsafe { (api.cuCtxSynchronize)() });
+    residency::contexts::going(ctx, waited == Ok(code::SUCCESS));
     streams::context_gone(ctx);
     globals::context_going(ctx);
     functions::unloading();
     contexts::gone(ctx);
+    let result = call();
+    // What was known of its streams and globals is gone all the same, and without that nothing may
+    // be evicted any more.
+    if !matches!(result, code::SUCCESS | code::DEINITIALIZED) {
+        control::latch("a context that could not be destroyed");
+    }
+    result
+}
+
+/// A primary context is only ever released: the driver refuses to destroy it, and it goes on.
+fn destroying(api: &Api, ctx: Handle, call: impl FnOnce() -> CUresult) -> CUresult {
+    if contexts::is_primary(ctx as usize) { call() } else { going(api, ctx as usize, call) }
 }
 
 fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let Ok(ordinal) = u8::try_from(device) else { return call() };
-    if let Some(ctx) = contexts::primary_ending(ordinal) {
-        going(api, ctx);
-    }
-    let result = call();
+    let result = match contexts::primary_ending(ordinal) {
+        Some(ctx) => going(api, ctx, call),
+        None => call(),
+    };
     if result == code::SUCCESS {
         contexts::primary_released(ordinal);
     }
     result
 }
 
-fn resetting(api: &Api, device: CUdevice) {
-    if let Some(ctx) = u8::try_from(device).ok().and_then(contexts::primary) {
-        going(api, ctx);
+fn resetting(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
+    match u8::try_from(device).ok().and_then(contexts::primary) {
+        Some(ctx) => going(api, ctx, call),
+        None => call(),
     }
 }
 
 /// The current context and that of `peer`.
-fn pair(api: &Api, peer: Handle) -> Option<(Context, Context)> {
+fn pair(peer: Handle) -> Option<(Context, Context)> {
     let me = contexts::current()?;
     let owner = match contexts::find(peer as usize) {
         Some(owner) => owner,
-        None => within(api, peer as usize, contexts::current)??,
+        None => within(peer as usize, contexts::current).ok()??,
     };
     Some((me, owner))
 }

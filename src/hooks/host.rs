@@ -71,6 +71,8 @@ fn going(ptr: *mut c_void, call: impl FnOnce() -> CUresult) -> CUresult {
     let result = call();
     if let (Some(bytes), true) = (bytes, result != code::SUCCESS) {
         host::add(ptr as usize, bytes);
+        // Whether the device knew it is forgotten: it may have.
+        (0..bytes).step_by(4096).for_each(|at| host::expose((ptr as usize + at) as u64));
     }
     result
 }

@@ -31,10 +31,10 @@ pub use module::*;
 pub use query::*;
 pub use stream::*;
 
-use crate::driver::{Api, CUresult, Handle, code};
+use crate::driver::{CUresult, code};
 use crate::registry::contexts::{self, Context};
-use crate::residency::control;
 use crate::residency::engine::{self, Device};
+use crate::residency::{control, in_context};
 
 /// Makes the program's call, recorded by the guard.
 macro_rules! real {
@@ -48,12 +48,11 @@ macro_rules! real {
 use real;
 
 /// The calling thread's context and its device, if new memory there is ours to give.
-fn managed() -> Option<(Context, &'static Device)> {
+fn managed() -> Result<Option<(Context, &'static Device)>, CUresult> {
     if engine::frozen() {
-        return None;
+        return Ok(None);
     }
-    let context = contexts::current()?;
-    Some((context, engine::device_for(context)?))
+    Ok(contexts::ask()?.and_then(|context| Some((context, engine::device_for(context)?))))
 }
 
 /// True while no allocation has ever been managed: then no operation can meet one.
@@ -70,20 +69,12 @@ fn latched(what: &str, call: impl FnOnce() -> CUresult) -> CUresult {
     }
 }
 
-/// Runs `f` with `ctx` current on this thread; `None` if that cannot be.
-fn within<R>(api: &Api, ctx: usize, f: impl FnOnce() -> R) -> Option<R> {
+/// Runs `f` with `ctx` current on this thread, or says why that cannot be.
+fn within<R>(ctx: usize, f: impl FnOnce() -> R) -> Result<R, CUresult> {
     if contexts::current().is_some_and(|c| c.handle == ctx) {
-        return Some(f());
+        return Ok(f());
     }
-    // SAFETY: a context of the program that has not gone.
-    if unsafe { (api.cuCtxPushCurrent_v2)(ctx as Handle) } != code::SUCCESS {
-        return None;
-    }
-    let result = f();
-    let mut popped = std::ptr::null_mut();
-    // SAFETY: `popped` is a live local; the context was pushed above.
-    unsafe { (api.cuCtxPopCurrent_v2)(&mut popped) };
-    Some(result)
+    in_context(ctx, |_| f())
 }
 
 /// Writes an answer where the program wants it, if it does.

@@ -3,14 +3,19 @@
 use super::{answer, real};
 use crate::driver::{CUdeviceptr, CUresult, Handle, code};
 use crate::hook;
-use crate::registry::{contexts, functions, globals};
+use crate::registry::contexts::{self, Context};
+use crate::registry::{functions, globals};
 use std::ffi::c_char;
 
 hook! {
     fn cuModuleUnload(module: Handle) |api| {
         functions::unloading();
-        globals::unloading(module as usize);
-        real!(api.cuModuleUnload(module))
+        let forgotten = globals::unloading(module as usize);
+        let result = real!(api.cuModuleUnload(module));
+        if result != code::SUCCESS {
+            globals::remember(forgotten);
+        }
+        result
     }
 
     fn cuModuleGetGlobal_v2(
@@ -19,10 +24,14 @@ hook! {
         module: Handle,
         name: *const c_char,
     ) |api| {
+        let context = match contexts::ask() {
+            Ok(context) => context,
+            Err(e) => return e,
+        };
         let (mut at, mut len) = (0, 0);
         let result = real!(api.cuModuleGetGlobal_v2(&mut at, &mut len, module, name));
         // SAFETY: the program's own pointers, each of which may be null.
-        unsafe { global(module, (at, dptr), (len, bytes), result) }
+        unsafe { global((module, context), (at, dptr), (len, bytes), result) }
     }
 
     fn cuLibraryGetGlobal(
@@ -31,16 +40,25 @@ hook! {
         library: Handle,
         name: *const c_char,
     ) |api| {
+        let context = match contexts::ask() {
+            Ok(context) => context,
+            Err(e) => return e,
+        };
         let (mut at, mut len) = (0, 0);
         let result = real!(api.cuLibraryGetGlobal(&mut at, &mut len, library, name));
         // SAFETY: as above.
-        unsafe { global(library, (at, dptr), (len, bytes), result) }
+        unsafe { global((library, context), (at, dptr), (len, bytes), result) }
     }
 
     fn cuLibraryUnload(library: Handle) |api| {
-        functions::library_unloading(library);
-        globals::unloading(library as usize);
-        real!(api.cuLibraryUnload(library))
+        let kernels = functions::library_unloading(library);
+        let forgotten = globals::unloading(library as usize);
+        let result = real!(api.cuLibraryUnload(library));
+        if result != code::SUCCESS {
+            kernels.into_iter().for_each(|kernel| functions::note_kernel(kernel, library));
+            globals::remember(forgotten);
+        }
+        result
     }
 
     fn cuLibraryGetKernel(kernel: *mut Handle, library: Handle, name: *const c_char) |api| {
@@ -72,13 +90,13 @@ hook! {
 /// # Safety
 /// The two pointers are null or may be written.
 unsafe fn global(
-    module: Handle,
+    (module, context): (Handle, Option<Context>),
     (at, dptr): (CUdeviceptr, *mut CUdeviceptr),
     (len, bytes): (usize, *mut usize),
     result: CUresult,
 ) -> CUresult {
     if result == code::SUCCESS {
-        if let Some(context) = contexts::current() {
+        if let Some(context) = context {
             globals::add(module as usize, at, len, context);
         }
         // SAFETY: the caller's promise.

@@ -16,7 +16,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 hook! {
     fn cuMemGetInfo_v2(free: *mut usize, total: *mut usize) |api| {
         let result = real!(api.cuMemGetInfo_v2(free, total));
-        let device = contexts::current().and_then(engine::device_for);
+        let device = match contexts::ask() {
+            Ok(context) => context.and_then(engine::device_for),
+            // A driver without contexts has no memory of ours either.
+            Err(code::NOT_FOUND) => None,
+            Err(e) if result == code::SUCCESS => return e,
+            Err(_) => None,
+        };
         if let (code::SUCCESS, Some(device)) = (result, device) {
             // SAFETY: the driver has written both.
             unsafe {
@@ -36,8 +42,10 @@ hook! {
         if !query::covers(dptr) {
             return real!(api.cuMemGetAddressRange_v2(base, bytes, dptr));
         }
-        if contexts::current().is_none() {
-            return code::INVALID_CONTEXT;
+        match contexts::ask() {
+            Ok(Some(_)) => {}
+            Ok(None) => return code::INVALID_CONTEXT,
+            Err(e) => return e,
         }
         let Some(found) = query::find(dptr) else { return code::NOT_FOUND };
         // SAFETY: the program's own pointers, each of which may be null.

@@ -20,13 +20,11 @@ hook! {
     }
 
     fn cuStreamDestroy(stream: Handle) |api| {
-        destroying(api, stream);
-        real!(api.cuStreamDestroy(stream))
+        destroying(api, stream, || real!(api.cuStreamDestroy(stream)))
     }
 
     fn cuStreamDestroy_v2(stream: Handle) |api| {
-        destroying(api, stream);
-        real!(api.cuStreamDestroy_v2(stream))
+        destroying(api, stream, || real!(api.cuStreamDestroy_v2(stream)))
     }
 }
 
@@ -42,11 +40,9 @@ unsafe fn created(stream: *const Handle, result: CUresult) -> CUresult {
     result
 }
 
-fn destroying(api: &Api, stream: Handle) {
+fn destroying(api: &Api, stream: Handle, call: impl FnOnce() -> CUresult) -> CUresult {
     // The default streams are nobody's to destroy; the driver says so.
-    if streams::context_of(stream).is_none() {
-        return;
-    }
+    let Some(ctx) = streams::context_of(stream) else { return call() };
     // Its last work is behind every later fence of the context, except where the driver has no
     // such fence. (After the first capture there are no fences any more.)
     const CTX_RECORD_EVENT: i32 = 12050;
@@ -55,4 +51,9 @@ fn destroying(api: &Api, stream: Handle) {
         unsafe { (api.cuStreamSynchronize)(stream) };
     }
     streams::destroying(stream);
+    let result = call();
+    if result != code::SUCCESS {
+        streams::created(stream, ctx);
+    }
+    result
 }

@@ -1,6 +1,6 @@
 //! Contexts and the device each belongs to.
 
-use crate::driver::{self, Handle, code};
+use crate::driver::{self, CUresult, Handle, code};
 use parking_lot::{Mutex, RwLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -25,13 +25,24 @@ static SEVERAL: AtomicBool = AtomicBool::new(false);
 /// The calling thread's current context, as the driver says; a context met for the first time is
 /// registered.
 pub fn current() -> Option<Context> {
-    let api = driver::api()?;
+    ask().ok().flatten()
+}
+
+/// As [`current`], with the driver's error where it gives no answer: a call that cannot know its
+/// context must not go on as if there were none.
+#[inline]
+pub fn ask() -> Result<Option<Context>, CUresult> {
+    let api = driver::api().ok_or(code::NOT_INITIALIZED)?;
     let mut handle = std::ptr::null_mut();
     // SAFETY: `handle` is a live local.
-    if unsafe { (api.cuCtxGetCurrent)(&mut handle) } != code::SUCCESS || handle.is_null() {
-        return None;
+    match unsafe { (api.cuCtxGetCurrent)(&mut handle) } {
+        code::SUCCESS if handle.is_null() => Ok(None),
+        code::SUCCESS => match find(handle as usize) {
+            Some(context) => Ok(Some(context)),
+            None => register(api, handle),
+        },
+        failed => Err(failed),
     }
-    find(handle as usize).or_else(|| register(api, handle))
 }
 
 /// Brings `FIRST` up to date; under the lock of `LIVE`.
@@ -44,13 +55,13 @@ fn mirror(live: &[Context]) {
 }
 
 #[cold]
-fn register(api: &driver::Api, handle: Handle) -> Option<Context> {
+fn register(api: &driver::Api, handle: Handle) -> Result<Option<Context>, CUresult> {
     let mut device = 0;
     // SAFETY: `device` is a live local; the context is current on this thread.
-    if unsafe { (api.cuCtxGetDevice)(&mut device) } != code::SUCCESS {
-        return None;
+    match unsafe { (api.cuCtxGetDevice)(&mut device) } {
+        code::SUCCESS => Ok(u8::try_from(device).ok().and_then(|d| created(handle as usize, d))),
+        failed => Err(failed),
     }
-    created(handle as usize, u8::try_from(device).ok()?)
 }
 
 /// Registers a context.
@@ -123,6 +134,11 @@ pub fn primary(device: u8) -> Option<usize> {
     PRIMARY.lock().iter().find(|p| p.0 == device).map(|p| p.1)
 }
 
+/// True for the primary context of a device: it is released, never destroyed.
+pub fn is_primary(handle: usize) -> bool {
+    PRIMARY.lock().iter().any(|p| p.1 == handle)
+}
+
 /// One retain of the primary context of `device` was released.
 pub fn primary_released(device: u8) {
     let mut primary = PRIMARY.lock();
@@ -141,6 +157,7 @@ mod tests {
         assert_eq!(primary_ending(77), Some(0x70));
         primary_retained(77, 0x70);
         assert_eq!((primary_ending(77), primary(77)), (None, Some(0x70)));
+        assert!(is_primary(0x70) && !is_primary(0x71));
         primary_released(77);
         assert_eq!(primary_ending(77), Some(0x70));
         primary_released(77);

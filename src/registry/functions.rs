@@ -218,10 +218,14 @@ pub fn unloading() {
     }
 }
 
-/// A library is about to be unloaded: its kernels are no kernels any more.
-pub fn library_unloading(library: Handle) {
-    KERNELS.lock().retain(|_, &mut of| of != library as usize);
+/// A library is about to be unloaded: its kernels, which are none any more.
+pub fn library_unloading(library: Handle) -> Vec<Handle> {
+    let mut kernels = KERNELS.lock();
+    let gone = kernels.extract_if(.., |_, &mut of| of == library as usize);
+    let gone = gone.map(|(kernel, _)| kernel as Handle).collect();
+    drop(kernels);
     unloading();
+    gone
 }
 
 /// True once a kernel of unknown parameters was met: then uses have passed unstamped, and a freed
@@ -300,7 +304,7 @@ mod tests {
 
         note_kernel(0x4200_0000 as Handle, 1 as Handle);
         note_kernel(0x4200_0010 as Handle, 2 as Handle);
-        library_unloading(1 as Handle);
+        assert_eq!(library_unloading(1 as Handle), [0x4200_0000 as Handle]);
         assert!(!KERNELS.lock().contains_key(&0x4200_0000));
         assert!(KERNELS.lock().contains_key(&0x4200_0010));
     }

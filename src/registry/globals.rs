@@ -3,8 +3,9 @@
 use super::contexts::Context;
 use parking_lot::Mutex;
 
+/// One.
 #[derive(Clone, Copy, Debug)]
-struct Global {
+pub struct Global {
     module: usize,
     ctx: usize,
     ptr: u64,
@@ -23,9 +24,14 @@ pub fn add(module: usize, ptr: u64, len: usize, context: Context) {
     }
 }
 
-/// The module is about to be unloaded.
-pub fn unloading(module: usize) {
-    GLOBALS.lock().retain(|g| g.module != module);
+/// The module is about to be unloaded; what was known of it.
+pub fn unloading(module: usize) -> Vec<Global> {
+    GLOBALS.lock().extract_if(.., |g| g.module == module).collect()
+}
+
+/// A module could not be unloaded after all.
+pub fn remember(forgotten: Vec<Global>) {
+    GLOBALS.lock().extend(forgotten);
 }
 
 /// The context is about to go, and every module in it.
@@ -54,7 +60,10 @@ mod tests {
         unloading(2);
         context_going(11);
         assert_eq!(snapshot(), [(0xF00_0000, 8, 0)]);
-        unloading(1);
+        let forgotten = unloading(1);
         assert!(snapshot().is_empty());
+        remember(forgotten);
+        assert_eq!(snapshot(), [(0xF00_0000, 8, 0)]);
+        unloading(1);
     }
 }

@@ -154,7 +154,7 @@ pub fn discard(device: &Device, id: u32, block: &Block) {
 /// How a free is ordered against the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// After all work: the caller waits between [`begin_free`] and [`finish_free`].
+    /// After all work: the caller has waited before [`begin_free`].
     Synced,
     /// After the work of these stream slots (bit set) and all that used the range.
     After(u64),

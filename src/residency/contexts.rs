@@ -11,9 +11,17 @@ use std::sync::atomic::Ordering;
 
 /// A context is about to be destroyed: its allocations are freed, the internal stream goes, and
 /// when it was the last one of its device all physical memory goes back to the driver. The hook
-/// calls this before the driver's own destroy, while the context is still live.
-pub fn going(ctx: usize) {
-    let device = contexts::live().into_iter().find(|c| c.handle == ctx).map(|c| c.device);
+/// calls this before the driver's own destroy, while the context is still live; `waited` says that
+/// all its work has finished.
+pub fn going(ctx: usize, waited: bool) {
+    let live = contexts::live();
+    let device = live.iter().find(|c| c.handle == ctx).map(|c| c.device);
+    // Work of other contexts may use the memory too.
+    let passed = waited && live.len() == 1;
+    if let (true, Some(device)) = (passed, device.and_then(engine::device_of)) {
+        quiet::limbo_passed(device);
+    }
+    let order = if passed { Order::Synced } else { Order::After(0) };
     let mut bases = Vec::new();
     query::each(|found, _| {
         if found.allocation.ctx == ctx {
@@ -22,16 +30,17 @@ pub fn going(ctx: usize) {
     });
     for base in bases {
         if let Ok(freed) = begin_free(base) {
-            finish_free(freed, Order::After(0));
+            finish_free(freed, order);
         }
     }
-    let last =
-        device.is_some_and(|d| !contexts::live().iter().any(|c| c.device == d && c.handle != ctx));
+    let last = device.is_some_and(|d| !live.iter().any(|c| c.device == d && c.handle != ctx));
     if let Some(device) = device.and_then(engine::device_of)
         && let Some(mut ticket) = ticket::take()
     {
-        // Not quiet in time: what is left in limbo goes with the next rescue.
-        let quiet = quiet::reach(memory::PATIENCE, &ticket);
+        // Once more where the driver refused. Not quiet in time: what is left in limbo goes with
+        // the next rescue.
+        let quiet = quiet::reach(memory::PATIENCE, &ticket)
+            .or_else(|_| quiet::reach(memory::PATIENCE, &ticket));
         memory::retire(device, &mut ticket);
         if last {
             memory::empty_pool(device);

@@ -26,10 +26,20 @@ pub fn in_context<R>(ctx: usize, f: impl FnOnce(&'static driver::Api) -> R) -> R
         e => return Err(e),
     }
     let result = f(api);
-    let mut popped = std::ptr::null_mut();
-    // SAFETY: `popped` is a live local; the context was pushed above.
-    unsafe { (api.cuCtxPopCurrent_v2)(&mut popped) };
+    pop(api);
     Ok(result)
+}
+
+/// Takes the context that was pushed last off the thread's stack. Twice if it must: one of ours
+/// that stayed there would be the program's current one.
+fn pop(api: &driver::Api) {
+    for _ in 0..2 {
+        let mut popped = std::ptr::null_mut();
+        // SAFETY: `popped` is a live local; `in_context` has pushed a context.
+        if unsafe { (api.cuCtxPopCurrent_v2)(&mut popped) } == code::SUCCESS {
+            break;
+        }
+    }
 }
 
 /// A live context of `device`: the calling thread's own if it fits.
@@ -129,11 +139,15 @@ impl Fence {
 
 impl Drop for Fence {
     fn drop(&mut self) {
-        if let Some(api) = driver::api() {
-            for &event in &self.events {
-                // SAFETY: created by `new_event`, destroyed once; a context that has gone took
-                // its events along and the driver answers with an error.
-                unsafe { (api.cuEventDestroy_v2)(event) };
+        let Some(api) = driver::api() else { return };
+        for &event in &self.events {
+            // Twice if it must; what is left even then goes with its context.
+            for _ in 0..2 {
+                // SAFETY: created by `new_event`, destroyed once. Contexts go under the ticket,
+                // which the owner of a fence holds.
+                if unsafe { (api.cuEventDestroy_v2)(event) } == code::SUCCESS {
+                    break;
+                }
             }
         }
     }

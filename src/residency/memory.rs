@@ -170,20 +170,25 @@ fn attempt(device: &Device, granules: u32) -> Result<Option<Vec<Handle>>, CUresu
 /// Gives pooled handles of the wrong size back to the driver, so that right ones can be made.
 fn convert(device: &Device, granules: u32) -> bool {
     let drained = device.heap.lock().pool.drain_at_least(u64::from(granules));
-    let any = !drained.is_empty();
-    release_all(device, drained);
+    let any = release_all(device, drained);
     if any {
         stats::page().pool_converted.add(1);
     }
     any
 }
 
-fn release_all(device: &Device, handles: Vec<Handle>) {
+/// What the driver refuses to take stays in the pool, for the next time.
+fn release_all(device: &Device, handles: Vec<Handle>) -> bool {
+    let mut any = false;
     for handle in handles {
         if vmm::release(handle.raw).is_ok() {
             device.uncharge(u64::from(handle.granules) * device.sizes.granule);
+            any = true;
+        } else {
+            device.heap.lock().pool.put(handle);
         }
     }
+    any
 }
 
 /// Gives all pooled handles back; for a context that goes away and for idle times.
@@ -220,7 +225,8 @@ pub fn map_run(
         failed = vmm::set_access(start, mapped as usize, access).err();
     }
     let Some(e) = failed else { return Ok(extents) };
-    if mapped > 0 && vmm::unmap(start, mapped as usize).is_err() {
+    let unmap = || vmm::unmap(start, mapped as usize);
+    if mapped > 0 && unmap().or_else(|_| unmap()).is_err() {
         // Still mapped and unusable: the handles are lost to us, but nobody can reach them.
         return Err(e);
     }
@@ -287,8 +293,9 @@ pub fn dismantle(device: &Device, id: u32, ticket: &mut Ticket) {
     let handles = match unmap_extents(device, block.base(), extents, ticket) {
         Ok(handles) => handles,
         Err((_, rest)) => {
-            // Cannot be unmapped: keep the block in limbo for ever rather than reuse its range.
+            // Cannot be unmapped now: it stays in limbo until the next attempt.
             block.cold.lock().extents = rest;
+            device.heap.lock().condemned.push(id);
             return;
         }
     };

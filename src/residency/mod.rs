@@ -32,6 +32,7 @@ pub mod submit;
 pub mod tags;
 mod ticket;
 
+pub use fence::in_context;
 pub use restore::POISONED;
 
 /// A time stamp for ages: only its order counts.

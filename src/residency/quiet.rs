@@ -49,3 +49,16 @@ fn settle() {
         shared::fenced(device);
     }
 }
+
+/// Notes that nothing uses what was freed on `device` any more: the caller has waited for all work
+/// of the process since then. New uses of freed memory there are none, so the world need not stop.
+pub fn limbo_passed(device: &engine::Device) {
+    for id in BLOCKS.ids() {
+        let block = BLOCKS.get(id);
+        if block.device() == device.ordinal && block.word.load().state() == State::Limbo {
+            block.uses.store(0, Ordering::Release);
+        }
+    }
+    slab::fenced(device);
+    shared::fenced(device);
+}

@@ -149,9 +149,27 @@ fn on_stream(
         // SAFETY: our own stream of this context.
         match unsafe { (api.cuStreamSynchronize)(stream) } {
             code::SUCCESS => Ok(()),
-            e => Err(e),
+            e => {
+                drain(api, stream);
+                Err(e)
+            }
         }
     })?
+}
+
+/// The copy may still be on its way to memory that the caller is about to use again or unmap: it
+/// is waited for until it cannot be. A context that refuses every wait is dead, and nothing runs
+/// in it any more.
+#[cold]
+fn drain(api: &driver::Api, stream: Handle) {
+    // SAFETY: our own stream of the current context; the other call takes nothing.
+    let waited = unsafe {
+        (api.cuStreamSynchronize)(stream) == code::SUCCESS
+            || (api.cuCtxSynchronize)() == code::SUCCESS
+    };
+    if !waited {
+        tracing::debug!("a context that cannot be waited for");
+    }
 }
 
 /// What memory names which blocks.

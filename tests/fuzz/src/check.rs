@@ -100,7 +100,8 @@ impl Program<'_> {
         }
         let peak = self.extras.peak().unwrap_or(0);
         self.outcome.peak = peak;
-        let stats = self.extras.stats();
+        // A library that manages nothing leaves everything to the driver.
+        let stats = self.extras.stats().filter(|stats| stats.devices > 0);
         if let Some(stats) = stats {
             self.outcome.evictions = stats.evictions - self.before.evictions;
             self.outcome.restores = stats.restores - self.before.restores;
@@ -124,37 +125,46 @@ impl Program<'_> {
             }
         }
         match self.options.limit {
-            Some(limit) if peak > limit && self.outcome.over_limit == 0 => {
+            Some(limit) if stats.is_some() && peak > limit && self.outcome.over_limit == 0 => {
                 Err(format!("peak {peak} is above the limit {limit}"))
             }
             _ => Ok(()),
         }
     }
 
+    /// A patient program looks once more where the driver refused.
+    fn twice(&mut self, mut look: impl FnMut(&mut Self) -> Result) -> Result {
+        match look(self) {
+            Err(Trouble::Driver(_)) if self.machine.patient => {
+                self.machine.refusals.set(self.machine.refusals.get() + 1);
+                look(self)
+            }
+            result => result,
+        }
+    }
+
     /// After the last step: everything is what it must be.
     pub fn finish(&mut self) -> std::result::Result<(), String> {
-        self.check_pinned().map_err(|e| e.to_string())?;
+        self.twice(Self::check_pinned).map_err(|e| e.to_string())?;
         for i in 0..self.buffers.len() {
-            self.compare(i).map_err(|e| format!("at the end, {e}"))?;
+            self.twice(|program| program.compare(i)).map_err(|e| format!("at the end, {e}"))?;
         }
         self.check_counts()
     }
 
     /// Frees and destroys everything it made.
     pub fn end(mut self) -> std::result::Result<(), Code> {
-        self.machine.driver.ctx_synchronize()?;
+        self.machine.again(|driver| driver.ctx_synchronize())?;
         while !self.buffers.is_empty() {
             let buffer = self.remove(0);
-            self.machine.driver.mem_free(buffer.at)?;
+            self.machine.again(|driver| driver.mem_free(buffer.at))?;
             self.machine.forget(buffer);
         }
-        let driver = self.machine.driver.clone();
-        self.machine.end()?;
-        self.kernels.unload(&driver)?;
-        // SAFETY: both allocated by `host_alloc`; nothing uses them any more.
-        unsafe {
-            driver.host_free(self.host_tables.cast())?;
-            driver.host_free(self.pinned.at.cast())
+        self.machine.again(|driver| self.kernels.unload(driver))?;
+        for at in [self.host_tables.cast(), self.pinned.at.cast()] {
+            // SAFETY: both allocated by `host_alloc`; nothing uses them any more.
+            self.machine.again(|driver| unsafe { driver.host_free(at) })?;
         }
+        self.machine.end()
     }
 }

@@ -133,7 +133,7 @@ impl Extras {
 }
 
 /// A symbol of the simulator, which may be loaded under us (`SIMCUDA_LIBRARY` names its file).
-fn simulator(name: &str) -> *mut c_void {
+pub fn simulator(name: &str) -> *mut c_void {
     let Ok(path) = std::env::var("SIMCUDA_LIBRARY") else { return std::ptr::null_mut() };
     let (Ok(path), Ok(name)) = (CString::new(path), CString::new(name)) else {
         return std::ptr::null_mut();

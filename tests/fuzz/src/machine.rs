@@ -5,6 +5,8 @@
 //! may run at once.
 
 use cuda_client::{Code, DevicePtr, Driver, Event, Stream};
+use std::cell::Cell;
+use std::rc::Rc;
 
 /// One allocation and what it must hold.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub struct Machine {
     pub driver: Driver,
     /// Streams that may be used; the first two are the default ones.
     pub streams: Vec<Stream>,
+    /// Goes on after an error: what cannot be left out is tried once more.
+    pub patient: bool,
+    /// Errors that were met so, counted wherever the machine goes.
+    pub refusals: Rc<Cell<u32>>,
     spare: Vec<Event>,
     events: Vec<Event>,
 }
@@ -47,7 +53,19 @@ impl Machine {
         for flags in [0, 1, 0, 1] {
             streams.push(driver.stream_create(flags)?);
         }
-        Ok(Machine { driver, streams, spare: Vec::new(), events: Vec::new() })
+        let (patient, refusals) = (false, Rc::default());
+        Ok(Machine { driver, streams, patient, refusals, spare: Vec::new(), events: Vec::new() })
+    }
+
+    /// Calls the driver, a patient machine once more after an error.
+    pub fn again<T>(&self, f: impl Fn(&Driver) -> Result<T, Code>) -> Result<T, Code> {
+        match f(&self.driver) {
+            Err(_) if self.patient => {
+                self.refusals.set(self.refusals.get() + 1);
+                f(&self.driver)
+            }
+            result => result,
+        }
     }
 
     fn event(&mut self) -> Result<Event, Code> {
@@ -55,7 +73,7 @@ impl Machine {
             return Ok(event);
         }
         const NO_TIMING: u32 = 2;
-        let event = self.driver.event_create(NO_TIMING)?;
+        let event = self.again(|driver| driver.event_create(NO_TIMING))?;
         self.events.push(event);
         Ok(event)
     }
@@ -76,7 +94,7 @@ impl Machine {
     /// Notes that `stream` has just accessed `buffer`.
     pub fn after(&mut self, stream: Stream, buffer: &mut Buffer, write: bool) -> Result<(), Code> {
         let event = self.event()?;
-        self.driver.event_record(event, stream)?;
+        self.again(|driver| driver.event_record(event, stream))?;
         if write {
             let old = buffer.read.drain(..).chain(buffer.written.take());
             self.spare.extend(old.map(|(_, e)| e));
@@ -104,7 +122,7 @@ impl Machine {
     pub fn renew_stream(&mut self, which: usize, flags: u32) -> Result<(), Code> {
         let old = self.streams[2 + which % 4];
         self.driver.stream_destroy(old)?;
-        self.streams[2 + which % 4] = self.driver.stream_create(flags)?;
+        self.streams[2 + which % 4] = self.again(|driver| driver.stream_create(flags))?;
         Ok(())
     }
 
@@ -123,11 +141,11 @@ impl Machine {
 
     /// Destroys events and streams.
     pub fn end(self) -> Result<(), Code> {
-        for event in self.events {
-            self.driver.event_destroy(event)?;
+        for &event in &self.events {
+            self.again(|driver| driver.event_destroy(event))?;
         }
-        for stream in &self.streams[2..] {
-            self.driver.stream_destroy(*stream)?;
+        for &stream in &self.streams[2..] {
+            self.again(|driver| driver.stream_destroy(stream))?;
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ mod reference;
 mod rng;
 mod sequence;
 mod shrink;
+mod sweep;
 mod work;
 
 use options::{HELP, Options};
@@ -83,6 +84,12 @@ fn main() -> ExitCode {
         }
     };
     watch(options.timeout);
+    if let Some(what) = options.sweep {
+        SEED.store(options.seed, Ordering::Relaxed);
+        return sweep::sweep(what, &options, || {
+            BEGUN.fetch_add(1, Ordering::Relaxed);
+        });
+    }
     let mut totals = sequence::Outcome::default();
     let (mut passed, mut bad) = (0, Vec::new());
     for seed in options.seed..options.seed + options.sequences {

@@ -1,11 +1,13 @@
 //! The command line.
 
+use crate::sweep::Sweep;
 use std::time::Duration;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
 usage: cuda-fuzz [--seed N] [--sequences N] [--steps N] [--only STEPS] [--budget BYTES]
                  [--limit BYTES] [--timeout SECONDS] [--shrink SECONDS] [--verbose]
+                 [--sweep count|points|cold]
 
   --seed N           seed of the first sequence; the next ones count up (default 1)
   --sequences N      how many (default 10)
@@ -17,6 +19,10 @@ usage: cuda-fuzz [--seed N] [--sequences N] [--steps N] [--only STEPS] [--budget
                      (default 60)
   --shrink SECONDS   after a failure, looks this long for fewer steps that fail too
   --verbose          prints every step
+  --sweep count      how often the sequence calls each function of the driver: `cold` by a fresh
+                     process, `warm` by one that has run it before
+  --sweep points     runs it for each line NAME:N=CODE of standard input: that call fails
+  --sweep cold       runs it in this fresh process; SIMCUDA_FAIL says what fails
 
 Under coldpress on the simulated driver, SIMCUDA_LIBRARY names the simulator's file. Prints one line
 a sequence and a last one `N passed, N failed`; exit code 1 if any failed.
@@ -39,6 +45,8 @@ pub struct Options {
     pub timeout: Duration,
     /// How long to look for a shorter program.
     pub shrink: Option<Duration>,
+    /// Run it with failing calls instead.
+    pub sweep: Option<Sweep>,
     /// Print every step.
     pub verbose: bool,
 }
@@ -54,6 +62,7 @@ impl Options {
             limit: None,
             timeout: Duration::from_secs(60),
             shrink: None,
+            sweep: None,
             verbose: false,
         };
         let mut steps = 200;
@@ -69,6 +78,12 @@ impl Options {
             let value = args.next().ok_or_else(|| format!("{arg} needs a value\n{HELP}"))?;
             if arg == "--only" {
                 options.steps = parse_steps(&value)?;
+                continue;
+            }
+            if arg == "--sweep" {
+                let what = Sweep::parse(&value);
+                options.sweep =
+                    Some(what.ok_or_else(|| format!("{arg} {value}: unknown\n{HELP}"))?);
                 continue;
             }
             let number: u64 = value.parse().map_err(|_| format!("{arg} {value}: not a number"))?;

@@ -179,7 +179,7 @@ impl<'a> Program<'a> {
         }
         let mut buffer = Buffer::new(at, words, logical as u64, how == 0);
         // The first write is on the same stream, so it also stands for the allocation itself.
-        self.machine.driver.set_d32_async(at, 0x5EED_0000, words, stream)?;
+        self.machine.again(|driver| driver.set_d32_async(at, 0x5EED_0000, words, stream))?;
         buffer.model.fill(0x5EED_0000);
         self.machine.after(stream, &mut buffer, true)?;
         self.live += words * 4;
@@ -192,13 +192,18 @@ impl<'a> Program<'a> {
         let asynchronous = self.buffers[i].pooled && !self.rng.once_in(4);
         let stream = self.stream();
         let buffer = self.remove(i);
-        self.live -= buffer.model.len() * 4;
-        if asynchronous {
-            self.machine.before(stream, &buffer, true)?;
-            self.machine.driver.mem_free_async(buffer.at, stream)?;
+        let freed = if asynchronous {
+            let ordered = self.machine.before(stream, &buffer, true);
+            ordered.and_then(|()| self.machine.driver.mem_free_async(buffer.at, stream))
         } else {
-            self.machine.driver.mem_free(buffer.at)?;
+            self.machine.driver.mem_free(buffer.at)
+        };
+        if let Err(e) = freed {
+            // It is still there.
+            self.buffers.push(buffer);
+            return Err(e.into());
         }
+        self.live -= buffer.model.len() * 4;
         self.machine.forget(buffer);
         Ok(())
     }

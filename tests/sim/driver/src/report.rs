@@ -34,6 +34,34 @@ pub fn at_exit() {
     });
 }
 
+/// What was made and has not gone, by name.
+fn live(what: &str) -> Option<usize> {
+    let own = || space::SPACE.lock().programs_own();
+    Some(match what {
+        "handles" => crate::api::vmm::live_handles().len(),
+        "mappings" => own().1.len(),
+        "reservations" => own().0,
+        "streams" => stream::live(),
+        "events" => stream::live_events(),
+        "host_allocations" => memory::live_host(),
+        "allocations" => memory::live(),
+        "modules" => loaded::live(),
+        _ => return None,
+    })
+}
+
+/// What `live` knows.
+const LIVE: [&str; 8] = [
+    "handles",
+    "mappings",
+    "reservations",
+    "streams",
+    "events",
+    "host_allocations",
+    "allocations",
+    "modules",
+];
+
 fn document() -> serde_json::Value {
     let (reservations, mappings) = space::SPACE.lock().programs_own();
     // Addresses belong to no card; the first one stands for all.
@@ -57,6 +85,8 @@ fn document() -> serde_json::Value {
             serde_json::json!({"address": address, "kernel": what, "stream": stream})
         })
         .collect();
+    let leaks: serde_json::Map<_, _> =
+        LIVE.iter().map(|&what| (what.to_owned(), live(what).into())).collect();
     let calls: serde_json::Map<_, _> =
         entry::counts().into_iter().map(|(n, c)| (n.to_owned(), c.into())).collect();
     serde_json::json!({
@@ -64,16 +94,7 @@ fn document() -> serde_json::Value {
         "version": 1,
         "pid": std::process::id(),
         "devices": devices,
-        "leaks": {
-            "handles": handles.len(),
-            "mappings": mappings.len(),
-            "reservations": reservations,
-            "streams": stream::live(),
-            "events": stream::live_events(),
-            "host_allocations": memory::live_host(),
-            "allocations": memory::live(),
-            "modules": loaded::live(),
-        },
+        "leaks": leaks,
         "launches": LAUNCHES.load(Ordering::Relaxed),
         "faults": faults,
         "calls": calls,
@@ -130,6 +151,31 @@ pub unsafe extern "C" fn simcuda_calls(name: *const c_char) -> u64 {
     let name = unsafe { CStr::from_ptr(name) };
     let counts = entry::counts();
     counts.iter().find(|(n, _)| n.as_bytes() == name.to_bytes()).map_or(0, |(_, c)| *c)
+}
+
+/// The names of all functions that were called so far, a line each, into `room` bytes at `names`;
+/// how many bytes that takes.
+///
+/// # Safety
+/// `room` bytes at `names` may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn simcuda_called(names: *mut c_char, room: u64) -> u64 {
+    let text: String = entry::counts().into_iter().map(|(name, _)| format!("{name}\n")).collect();
+    let n = text.len().min(room as usize);
+    // SAFETY: as promised, and the text is a string of its own.
+    unsafe { names.copy_from_nonoverlapping(text.as_ptr().cast(), n) };
+    text.len() as u64
+}
+
+/// How many there are now of what the report lists under `leaks`; all ones for what it does not.
+///
+/// # Safety
+/// `what` is a C string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn simcuda_live(what: *const c_char) -> u64 {
+    // SAFETY: as promised.
+    let what = unsafe { CStr::from_ptr(what) };
+    live(&what.to_string_lossy()).map_or(u64::MAX, |n| n as u64)
 }
 
 /// Adds failure rules at run time; null removes all. 1 if understood.

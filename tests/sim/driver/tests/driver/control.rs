@@ -25,6 +25,12 @@ fn calls_fail_on_request() {
         assert_eq!(gpu.stream_synchronize(s), Ok(()));
         assert_eq!(gpu.calls("cuStreamSynchronize"), 2);
         assert_eq!(gpu.calls("cuMemAlloc_v2"), 3);
+        assert_eq!((gpu.live("streams"), gpu.live("allocations")), (1, 2));
+        assert_eq!((gpu.live("handles"), gpu.live("apples")), (0, u64::MAX));
+        let called = gpu.called();
+        let all = called.lines().map(|name| (name, gpu.calls(name)));
+        assert!(all.clone().all(|(_, n)| n > 0), "{called}");
+        assert!(called.contains("cuStreamSynchronize\n") && !called.contains("cuMemFree"));
     });
 }
 

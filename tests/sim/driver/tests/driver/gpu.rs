@@ -81,6 +81,27 @@ impl Gpu {
         unsafe { self.control::<Calls>("simcuda_calls")(name.as_ptr()) }
     }
 
+    /// How many there are of what the report lists under `leaks`.
+    pub fn live(&self, what: &str) -> u64 {
+        let what = CString::new(what).expect("a name");
+        type Live = unsafe extern "C" fn(*const c_char) -> u64;
+        // SAFETY: the exported signature, a terminated name.
+        unsafe { self.control::<Live>("simcuda_live")(what.as_ptr()) }
+    }
+
+    /// The names of what was called so far, a line each.
+    pub fn called(&self) -> String {
+        type Called = unsafe extern "C" fn(*mut c_char, u64) -> u64;
+        let called = self.control::<Called>("simcuda_called");
+        // SAFETY: the exported signature; no room is written, then as much as there is.
+        let n = unsafe { called(std::ptr::null_mut(), 0) };
+        let mut text = vec![0u8; n as usize];
+        // SAFETY: as above.
+        let again = unsafe { called(text.as_mut_ptr().cast(), n) };
+        assert_eq!(again, n);
+        String::from_utf8(text).expect("names")
+    }
+
     /// Adds rules of failure; an empty text removes all.
     pub fn fail(&self, spec: &str) {
         let text = CString::new(spec).expect("text");
