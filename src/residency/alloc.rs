@@ -7,7 +7,8 @@
 
 use super::block::{Allocation, BLOCKS, Block, Kind};
 use super::engine::{self, Device};
-use super::memory::{PATIENCE, acquire, condemn, map_run, ready, spare_of};
+use super::memory::{acquire, condemn, map_run, ready, spare_of};
+use super::patience::PATIENCE;
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
 use super::{evict, shared, slab, submit};
@@ -79,7 +80,7 @@ fn single(device: &'static Device, request: Request) -> Result<CUdeviceptr, CUre
         block.word.apply(Event::Reuse).map_err(|_| code::UNKNOWN)?;
         return Ok(block.base());
     }
-    let handles = acquire(device, granules, None, false)?;
+    let handles = acquire(device, granules)?;
     let (id, block) = match new_block(device, Kind::Single, granules) {
         Some(new) => new,
         None => {

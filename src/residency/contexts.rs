@@ -3,6 +3,7 @@
 use super::alloc::{Order, begin_free, finish_free};
 use super::block::BLOCKS;
 use super::engine::{self, Device};
+use super::patience::PATIENCE;
 use super::{memory, query, quiet, scan, ticket};
 use crate::driver::{CUresult, code};
 use crate::registry::contexts;
@@ -39,8 +40,7 @@ pub fn going(ctx: usize, waited: bool) {
     {
         // Once more where the driver refused. Not quiet in time: what is left in limbo goes with
         // the next rescue.
-        let quiet = quiet::reach(memory::PATIENCE, &ticket)
-            .or_else(|_| quiet::reach(memory::PATIENCE, &ticket));
+        let quiet = quiet::reach(PATIENCE, &ticket).or_else(|_| quiet::reach(PATIENCE, &ticket));
         memory::retire(device, &mut ticket);
         if last {
             memory::empty_pool(device);

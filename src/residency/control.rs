@@ -2,9 +2,9 @@
 
 use super::block::{Allocation, BLOCKS, Kind, reason};
 use super::engine::{self, EVICTED};
-use super::memory::PATIENCE;
+use super::patience::{self, Effort, PATIENCE, patiently};
 use super::query::{self, Found};
-use super::restore::{Pinned, restore, restore_within};
+use super::restore::{Pinned, restore};
 use super::ticket::{self, Ticket};
 use super::{evict, memory, quiet};
 use crate::driver::{CUdeviceptr, CUresult, code};
@@ -28,39 +28,49 @@ pub fn latch(name: &str) -> CUresult {
     if engine::latched() && EVICTED.load(Ordering::SeqCst) == 0 {
         return code::SUCCESS;
     }
-    let Some(mut ticket) = ticket::take() else { return code::OUT_OF_MEMORY };
     // The switch comes after the restores, so that a failure leaves eviction as it was; both
     // under the ticket, so nothing is evicted in between.
-    if let Err(e) = restore_everything(&mut ticket) {
-        crate::say::line(&format!(
-            "{name} needs all memory resident and that does not fit; it returns an error. \
-             Raise the limit, or leave that call out"
-        ));
-        return e;
+    let done = patiently(patience::deadline(), true, |ticket, effort| {
+        restore_everything(ticket, effort).map(|()| engine::set_latched())
+    });
+    match done {
+        Ok(true) => {
+            stats::page().set_eviction_off(name);
+            crate::say::once(
+                "latched",
+                &format!("eviction is off from here on: {name} was called"),
+            );
+            code::SUCCESS
+        }
+        Ok(false) => code::SUCCESS,
+        Err(e) => {
+            crate::say::line(&format!(
+                "{name} needs all memory resident and that does not fit; it returns an error. \
+                 Raise the limit, or leave that call out"
+            ));
+            e
+        }
     }
-    if engine::set_latched() {
-        stats::page().set_eviction_off(name);
-        crate::say::once("latched", &format!("eviction is off from here on: {name} was called"));
-    }
-    code::SUCCESS
 }
 
 /// Makes everything resident.
 pub fn restore_all() -> Result<(), CUresult> {
-    let mut ticket = ticket::take().ok_or(code::OUT_OF_MEMORY)?;
-    restore_everything(&mut ticket)
+    patiently(patience::deadline(), true, restore_everything)
 }
 
-fn restore_everything(ticket: &mut Ticket) -> Result<(), CUresult> {
-    let hold = engine::hold_evictions();
+fn restore_everything(ticket: &mut Ticket, effort: Effort) -> Result<(), CUresult> {
+    let _hold = engine::hold_evictions();
     let mut result = Ok(());
     for id in BLOCKS.ids() {
-        let block = BLOCKS.get(id);
-        if block.word.load().state().is_evicted() {
-            result = result.and(restore(id, ticket));
+        if !BLOCKS.get(id).word.load().state().is_evicted() {
+            continue;
+        }
+        match restore(id, ticket, effort) {
+            // The device is busy: the same for all that follow.
+            Err(code::NOT_READY) => return Err(code::NOT_READY),
+            done => result = result.and(done),
         }
     }
-    drop(hold);
     result
 }
 
@@ -147,16 +157,17 @@ pub fn away(id: u32) -> bool {
 
 /// Makes what is meant resident, as far as it fits under the limit.
 pub fn restore_which(which: Which<'_>) -> Result<(), CUresult> {
-    let ids = which.blocks()?;
-    let mut ticket = ticket::take().ok_or(code::NOT_READY)?;
-    // Held until all are there: restoring one must not evict another of the set.
-    let mut held = Pinned::default();
-    let absent: Vec<u32> = ids.into_iter().filter(|&id| !held.pin(BLOCKS.get(id))).collect();
-    for id in absent {
-        restore_within(id, &mut ticket, false)?;
-        held.pin(BLOCKS.get(id));
-    }
-    Ok(())
+    patiently(patience::deadline(), false, |ticket, effort| {
+        // Held until all are there: restoring one must not evict another of the set.
+        let mut held = Pinned::default();
+        let mut absent = which.blocks()?;
+        absent.retain(|&id| !held.pin(BLOCKS.get(id)));
+        for id in absent {
+            restore(id, ticket, effort)?;
+            held.pin(BLOCKS.get(id));
+        }
+        Ok(())
+    })
 }
 
 /// Gives device memory that is held ready, and what is freed and has passed, back to the driver.
@@ -174,11 +185,12 @@ pub fn trim() {
 /// Makes the allocation at `ptr` resident and keeps it so until as many unpins.
 pub fn pin(ptr: CUdeviceptr) -> Result<(), CUresult> {
     let found = query::find(ptr).ok_or(code::INVALID_VALUE)?;
-    // The ticket keeps evictors out between the count and the restore.
-    let mut ticket = ticket::take().ok_or(code::NOT_READY)?;
-    change_pins(&found, 1)?;
-    restore_within(found.block, &mut ticket, false).inspect_err(|_| {
-        let _ = change_pins(&found, -1);
+    patiently(patience::deadline(), false, |ticket, effort| {
+        // The ticket keeps evictors out between the count and the restore.
+        change_pins(&found, 1)?;
+        restore(found.block, ticket, effort).inspect_err(|_| {
+            let _ = change_pins(&found, -1);
+        })
     })
 }
 

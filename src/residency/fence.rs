@@ -4,16 +4,22 @@
 //! stream of it, per-thread default streams and destroyed ones included); on drivers without it
 //! one event per registered stream, and no eviction once per-thread default streams are used.
 
+use super::thread;
 use crate::driver::{self, CUresult, Handle, code};
 use crate::registry::{contexts, streams};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 const DISABLE_TIMING: u32 = 2;
+/// The first driver with a fence for all streams of a context.
+const CTX_RECORD_EVENT: i32 = 12050;
 
 /// Recorded events, one or more per context.
 #[derive(Debug)]
 pub struct Fence {
-    events: Vec<Handle>,
+    /// The driver's handles, as numbers: a fence goes from thread to thread.
+    events: Vec<usize>,
 }
 
 /// Runs `f` with `ctx` current on this thread.
@@ -50,15 +56,74 @@ pub fn context_on(device: u8) -> Option<usize> {
     contexts::live().into_iter().find(|c| c.device == device).map(|c| c.handle)
 }
 
-/// Records a fence behind all work of the process.
-pub fn record_all() -> Result<Fence, CUresult> {
+/// Records a fence behind all work of the process; `None` when the driver did not take it within
+/// `patience`. A driver may let any call wait for room in a queue, and the room may depend on the
+/// thread that asks here. So another thread makes the calls, and only waiting is done here.
+pub fn record_all(patience: Duration) -> Result<Option<Fence>, CUresult> {
+    static THREAD: OnceLock<bool> = OnceLock::new();
+    if !THREAD.get_or_init(|| thread::start("coldpress-fence", serve)) {
+        return record().map(Some);
+    }
+    let deadline = Instant::now() + patience;
+    let mut desk = DESK.lock();
+    // An order that was given up on may still be stuck in the driver.
+    let busy = |order: &mut Order| !matches!(order, Order::None);
+    if CHANGED.wait_while_until(&mut desk, busy, deadline).timed_out() {
+        return Ok(None);
+    }
+    *desk = Order::Asked;
+    CHANGED.notify_all();
+    CHANGED.wait_while_until(&mut desk, |order| !matches!(order, Order::Done(_)), deadline);
+    match std::mem::replace(&mut *desk, Order::None) {
+        Order::Done(result) => result.map(Some),
+        Order::Recording => {
+            *desk = Order::Abandoned;
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The one order that the recording thread works on.
+#[derive(Debug)]
+enum Order {
+    None,
+    Asked,
+    Recording,
+    /// The driver has it, and whoever asked has given up.
+    Abandoned,
+    Done(Result<Fence, CUresult>),
+}
+
+static DESK: Mutex<Order> = Mutex::new(Order::None);
+static CHANGED: Condvar = Condvar::new();
+
+/// The recording thread.
+fn serve() {
+    let mut desk = DESK.lock();
+    loop {
+        CHANGED.wait_while(&mut desk, |order| !matches!(order, Order::Asked));
+        *desk = Order::Recording;
+        let result = MutexGuard::unlocked(&mut desk, record);
+        if matches!(*desk, Order::Abandoned) {
+            // Its events go while the order still stands: no other is taken meanwhile.
+            MutexGuard::unlocked(&mut desk, || drop(result));
+            *desk = Order::None;
+        } else {
+            *desk = Order::Done(result);
+        }
+        CHANGED.notify_all();
+    }
+}
+
+fn record() -> Result<Fence, CUresult> {
     let mut fence = Fence { events: Vec::new() };
-    let whole_context = driver::version() >= 12050;
+    let whole_context = driver::version() >= CTX_RECORD_EVENT;
     for context in contexts::live() {
         let recorded = in_context(context.handle, |api| {
             if whole_context {
                 let event = new_event(api)?;
-                fence.events.push(event);
+                fence.events.push(event as usize);
                 // SAFETY: both handles are live; no capture is under way (its first call turned
                 // eviction off, and fences are only recorded while it is on or capture-free).
                 return done(unsafe { (api.cuCtxRecordEvent)(context.handle as Handle, event) });
@@ -69,7 +134,7 @@ pub fn record_all() -> Result<Fence, CUresult> {
             let mine = streams::live().into_iter().filter(|s| s.ctx == context.handle);
             for slot in mine.map(|s| s.slot).chain([streams::LEGACY]) {
                 let event = new_event(api)?;
-                fence.events.push(event);
+                fence.events.push(event as usize);
                 if slot == streams::LEGACY {
                     // SAFETY: handle 1 names the legacy stream of the current context.
                     done(unsafe { (api.cuEventRecord)(event, 1 as Handle) })?;
@@ -108,7 +173,7 @@ impl Fence {
         for &event in &self.events {
             // SAFETY: the events are ours until Drop; some streams of lazy drivers only advance
             // when they are asked.
-            match unsafe { (api.cuEventQuery)(event) } {
+            match unsafe { (api.cuEventQuery)(event as Handle) } {
                 code::SUCCESS => {}
                 code::NOT_READY => return Ok(false),
                 // An event that was recorded nowhere (its stream had gone) is complete.
@@ -144,8 +209,9 @@ impl Drop for Fence {
             // Twice if it must; what is left even then goes with its context.
             for _ in 0..2 {
                 // SAFETY: created by `new_event`, destroyed once. Contexts go under the ticket,
-                // which the owner of a fence holds.
-                if unsafe { (api.cuEventDestroy_v2)(event) } == code::SUCCESS {
+                // which the owner of a fence holds; one that was given up on is dropped by the
+                // recording thread, and a context that has gone by then is an error.
+                if unsafe { (api.cuEventDestroy_v2)(event as Handle) } == code::SUCCESS {
                     break;
                 }
             }

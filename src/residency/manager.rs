@@ -4,8 +4,8 @@
 //! Started with the engine, never from the library's constructor. It takes the ticket only when
 //! nobody has it: launches and allocations go first.
 
-use super::memory::PATIENCE;
-use super::{control, engine, evict, gauges, memory, prefetch, quiet, ticket};
+use super::patience::PATIENCE;
+use super::{control, engine, evict, gauges, memory, prefetch, quiet, thread, ticket};
 use crate::config::{self, Mode};
 use crate::stats::{self, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,20 +17,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Starts the thread; a refusal only means that nothing happens in the background.
 pub fn start() {
-    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // The program's signals are for the program's threads: a new thread inherits the mask.
-    // SAFETY: sigfillset initialises `all`; pthread_sigmask writes `before`.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-    }
-    let thread = std::thread::Builder::new().name("coldpress".into()).spawn(run);
-    // SAFETY: `before` was written above.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
-    if let Err(e) = thread {
-        crate::say::once("manager", &format!("no background thread: {e}"));
-    }
+    thread::start("coldpress", run);
 }
 
 /// Ends it at its next tick.

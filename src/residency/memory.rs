@@ -1,23 +1,20 @@
 //! Physical memory for blocks, under the limit.
 //!
 //! Order at the limit: pool, freed blocks whose streams have passed, quiet (which every freed block
-//! has then passed), evict, convert pooled handles, out of memory. Every wait is bounded; the
-//! whole rescue ends within `restore_wait`.
+//! has then passed), evict, out of memory; pooled handles of the wrong size are converted whenever
+//! that is enough. Every wait is bounded, and so is the whole (`patience.rs`).
 
 use super::block::{BLOCKS, Block, Extent, Kind};
 use super::engine::{Device, Heap};
+use super::patience::{self, Effort, patiently};
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
 use super::{engine, evict, quiet, shared, submit};
 use crate::driver::{CUresult, code};
 use crate::heap::MAP;
+use crate::stats;
 use crate::vmm::{self, Handle};
-use crate::{config, stats};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// Longest single wait for the device inside a rescue.
-pub const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Why handles could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,91 +61,95 @@ fn create(device: &Device, granules: u32, exceed: bool) -> Result<Vec<Handle>, S
     Ok(handles)
 }
 
-/// Handles for `granules`, rescuing memory where needed. `held` is the caller's ticket, if it
-/// has one. `exceed` allows passing the limit as a last resort (a launch's own set).
-pub fn acquire(
+/// Handles for `granules`, rescuing memory where needed.
+pub fn acquire(device: &'static Device, granules: u32) -> Result<Vec<Handle>, CUresult> {
+    let made = match at_once(device, granules, false) {
+        Ok(None) => patiently(patience::deadline(), false, |ticket, effort| {
+            rescue(device, granules, ticket, effort)
+        }),
+        Ok(Some(handles)) => return Ok(handles),
+        Err(e) => Err(e),
+    };
+    made.inspect_err(|&e| stats::page().oom_returned.add(u64::from(e == code::OUT_OF_MEMORY)))
+}
+
+/// As [`acquire`] for a holder of the ticket: one try. NOT_READY asks for another one after the
+/// ticket and all pins were let go.
+pub fn acquire_with(
     device: &'static Device,
     granules: u32,
-    held: Option<&mut Ticket>,
-    exceed: bool,
+    ticket: &mut Ticket,
+    effort: Effort,
 ) -> Result<Vec<Handle>, CUresult> {
-    match create(device, granules, false) {
-        Ok(handles) => return Ok(handles),
-        Err(Shortage::Driver(e)) => return Err(e),
-        Err(Shortage::Limit | Shortage::Card) => {}
+    match at_once(device, granules, effort.exceed)? {
+        Some(handles) => Ok(handles),
+        None => rescue(device, granules, ticket, effort),
     }
-    device.pressed.store(true, Ordering::Relaxed);
-    let bytes = u64::from(granules) * device.sizes.granule;
-    if bytes > device.card.min(if exceed { u64::MAX } else { device.limit }) {
-        return out_of_memory();
-    }
-    let mut own;
-    let ticket = match held {
-        Some(ticket) => ticket,
-        None => {
-            let Some(taken) = ticket::take() else { return out_of_memory() };
-            own = taken;
-            &mut own
+}
+
+/// What needs no rescue, or what no rescue can give.
+fn at_once(device: &Device, granules: u32, exceed: bool) -> Result<Option<Vec<Handle>>, CUresult> {
+    let made = attempt(device, granules)?;
+    if made.is_none() {
+        device.pressed.store(true, Ordering::Relaxed);
+        let bytes = u64::from(granules) * device.sizes.granule;
+        if bytes > device.card.min(if exceed { u64::MAX } else { device.limit }) {
+            return Err(code::OUT_OF_MEMORY);
         }
-    };
-    rescue(device, granules, ticket, exceed)
+    }
+    Ok(made)
 }
 
-fn out_of_memory<T>() -> Result<T, CUresult> {
-    stats::page().oom_returned.add(1);
-    Err(code::OUT_OF_MEMORY)
-}
-
+/// One try to find memory; NOT_READY when a later one may find more.
 fn rescue(
     device: &'static Device,
     granules: u32,
     ticket: &mut Ticket,
-    exceed: bool,
+    effort: Effort,
 ) -> Result<Vec<Handle>, CUresult> {
     let need = u64::from(granules) * device.sizes.granule;
     // A little more than asked, so that the next allocation need not stop the world again.
     let batch = need.max(device.limit / 8);
     tracing::debug!(device = device.ordinal, bytes = need, "short of memory");
-    let deadline = Instant::now() + config::get().restore_wait;
-    let mut patience = PATIENCE;
-    loop {
-        retire(device, ticket);
-        if let Some(handles) = attempt(device, granules)? {
-            return Ok(handles);
-        }
-        let mut progress = true;
-        if let Some(quiet) = quiet::reach(patience, ticket)? {
-            // The fence had to be waited for anyway: what was freed goes before what is alive.
-            retire(device, ticket);
-            if let Some(handles) = attempt(device, granules)? {
-                return Ok(handles);
-            }
-            let evicted = evict::evict(device, batch, ticket, &quiet);
-            progress = evicted > 0;
-            if let Some(handles) = attempt(device, granules)? {
-                stats::page().oom_avoided.add(1);
-                return Ok(handles);
-            }
-            progress |= convert(device, granules);
-            if let Some(handles) = attempt(device, granules)? {
-                return Ok(handles);
-            }
-        }
-        // Blocks that other operations hold pinned come free when those have been submitted.
-        let awaited = submit::others_hold_pins();
-        if !(progress || awaited) || Instant::now() >= deadline {
-            break;
-        }
-        if awaited {
-            // They have to get in while the world runs.
-            std::thread::sleep(Duration::from_micros(200));
-        } else {
-            std::thread::yield_now();
-        }
-        // Work that is queued deeper than one patience needs a longer look.
-        patience = (patience * 2).min(Duration::from_secs(4));
+    retire(device, ticket);
+    if let Some(handles) = attempt_converting(device, granules)? {
+        return Ok(handles);
     }
-    if exceed && let Ok(handles) = create(device, granules, true) {
+    let again = if effort.patience.is_zero() {
+        false
+    } else {
+        match quiet::reach(effort.patience, ticket) {
+            Ok(Some(quiet)) => {
+                // The fence had to be waited for anyway: what was freed goes before what is alive.
+                retire(device, ticket);
+                if let Some(handles) = attempt_converting(device, granules)? {
+                    return Ok(handles);
+                }
+                let evicted = evict::evict(device, batch, ticket, &quiet);
+                if let Some(handles) = attempt_converting(device, granules)? {
+                    stats::page().oom_avoided.add(u64::from(evicted > 0));
+                    return Ok(handles);
+                }
+                // What is pooled goes too if that is not enough: it may be what the card lacks.
+                let converted = convert(device, granules);
+                if converted && let Some(handles) = attempt(device, granules)? {
+                    return Ok(handles);
+                }
+                // Blocks that other operations hold pinned come free when those are submitted.
+                evicted > 0 || converted || submit::others_hold_pins()
+            }
+            Ok(None) => true,
+            // No fence there can cover everything: nothing is ever evicted.
+            Err(code::NOT_SUPPORTED) => false,
+            Err(e) => return Err(e),
+        }
+    };
+    if again {
+        return Err(code::NOT_READY);
+    }
+    if effort.exceed
+        && let Ok(handles) = create(device, granules, true)
+    {
         stats::page().over_limit_launches.add(1);
         crate::say::once(
             "over-limit",
@@ -156,7 +157,7 @@ fn rescue(
         );
         return Ok(handles);
     }
-    out_of_memory()
+    Err(code::OUT_OF_MEMORY)
 }
 
 fn attempt(device: &Device, granules: u32) -> Result<Option<Vec<Handle>>, CUresult> {
@@ -167,7 +168,18 @@ fn attempt(device: &Device, granules: u32) -> Result<Option<Vec<Handle>>, CUresu
     }
 }
 
-/// Gives pooled handles of the wrong size back to the driver, so that right ones can be made.
+/// As [`attempt`]; where the pool has room enough but in handles of the wrong size, those are given
+/// back to the driver first.
+fn attempt_converting(device: &Device, granules: u32) -> Result<Option<Vec<Handle>>, CUresult> {
+    if let Some(handles) = attempt(device, granules)? {
+        return Ok(Some(handles));
+    }
+    let unused = device.limit.saturating_sub(device.charged.load(Ordering::Acquire));
+    let enough = pooled(device) + unused >= u64::from(granules) * device.sizes.granule;
+    if enough && convert(device, granules) { attempt(device, granules) } else { Ok(None) }
+}
+
+/// Gives pooled handles back to the driver, so that others can be made; true if there were any.
 fn convert(device: &Device, granules: u32) -> bool {
     let drained = device.heap.lock().pool.drain_at_least(u64::from(granules));
     let any = release_all(device, drained);

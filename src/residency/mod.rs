@@ -5,8 +5,8 @@
 //!
 //! A reader's way through it: `state` (what can happen to a block), `block` (what a block is),
 //! `engine` (devices and sizes), `alloc` with `shared` and `slab` (giving out memory), `memory`
-//! (physical memory under the limit), `section`, `ticket`, `quiet` and `fence` (who may do what
-//! when), `submit` (what a launch or copy goes through), `scan`, `evict`, `restore`, and `query`,
+//! (physical memory under the limit), `section`, `ticket`, `quiet`, `fence` and `patience` (who may
+//! do what when, and who waits how long), `submit` (what a launch or copy goes through), `scan`, `evict`, `restore`, and `query`,
 //! `control`, `prefetch`, `contexts` for the outside.
 
 pub mod alloc;
@@ -19,6 +19,7 @@ mod fence;
 mod gauges;
 mod manager;
 mod memory;
+mod patience;
 pub mod prefetch;
 pub mod query;
 mod quiet;
@@ -30,6 +31,7 @@ mod slab;
 pub mod state;
 pub mod submit;
 pub mod tags;
+mod thread;
 mod ticket;
 
 pub use fence::in_context;

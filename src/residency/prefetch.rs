@@ -4,8 +4,9 @@
 
 use super::block::BLOCKS;
 use super::engine::{self, Device};
-use super::memory::{self, PATIENCE};
-use super::restore::restore_within;
+use super::memory;
+use super::patience::{Effort, PATIENCE};
+use super::restore::restore;
 use super::ticket;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -50,7 +51,7 @@ pub fn serve() {
             // The card may be fuller than the limit says. A failure changes nothing: the block
             // stays away until something needs it.
             let _hold = engine::hold_evictions();
-            let _ = restore_within(id, &mut ticket, false);
+            let _ = restore(id, &mut ticket, Effort::WISH);
         }
     }
 }

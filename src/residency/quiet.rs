@@ -5,6 +5,7 @@
 //! device that does not finish in time is simply not quiet, and nothing was changed.
 
 use super::block::BLOCKS;
+use super::fence::Fence;
 use super::state::State;
 use super::ticket::Ticket;
 use super::{engine, fence, section, shared, slab};
@@ -19,19 +20,49 @@ pub struct Quiet {
     _world: section::Stopped,
 }
 
-/// Stops the world and waits for the device, each at most `patience`; `None` when that was not
-/// enough. The caller is outside any section.
+/// Stops the world and waits for the device, each step at most `patience`; `None` when that was
+/// not enough. The caller is outside any section.
+///
+/// What the device works on may wait for something that another thread has yet to launch. So the
+/// world is stopped for a moment only, and runs while a device that is not idle is waited for.
 pub fn reach(patience: Duration, _ticket: &Ticket) -> Result<Option<Quiet>, CUresult> {
-    let Some(world) = section::stop(patience) else {
-        stats::page().refused_fence_timeout.add(1);
-        return Ok(None);
-    };
-    if !fence::record_all()?.wait(patience)? {
-        stats::page().refused_fence_timeout.add(1);
-        return Ok(None);
+    match stopped(patience, patience / 16)? {
+        Reached::Quiet(quiet) => return Ok(Some(quiet)),
+        Reached::Not => {}
+        Reached::Fence(fence) => {
+            if fence.wait(patience)?
+                && let Reached::Quiet(quiet) = stopped(patience, patience)?
+            {
+                return Ok(Some(quiet));
+            }
+        }
+    }
+    stats::page().refused_fence_timeout.add(1);
+    Ok(None)
+}
+
+/// What stopping the world led to.
+enum Reached {
+    Quiet(Quiet),
+    /// The device is at work; the fence stands behind it and the world runs again.
+    Fence(Fence),
+    /// Somebody did not leave a section, or the driver did not take the fence.
+    Not,
+}
+
+fn stopped(patience: Duration, stop_for: Duration) -> Result<Reached, CUresult> {
+    // A thread may be stuck in a launch, behind a full queue. Nobody else need wait for that.
+    if !section::left(patience) {
+        return Ok(Reached::Not);
+    }
+    let Some(world) = section::stop(patience) else { return Ok(Reached::Not) };
+    let Some(fence) = fence::record_all(patience)? else { return Ok(Reached::Not) };
+    if !fence.wait(stop_for)? {
+        drop(world);
+        return Ok(Reached::Fence(fence));
     }
     settle();
-    Ok(Some(Quiet { _world: world }))
+    Ok(Reached::Quiet(Quiet { _world: world }))
 }
 
 /// Notes that all uses so far have passed. Sound only here: a use can be added only inside a

@@ -7,7 +7,8 @@
 use super::block::{BLOCKS, Blob, Block, Extent};
 use super::engine::{self, EVICTED};
 use super::evict::release_blob;
-use super::memory::{acquire, map_run, unmap_extents};
+use super::memory::{acquire_with, map_run, unmap_extents};
+use super::patience::Effort;
 use super::state::{Event, State};
 use super::ticket::{self, Ticket, Work};
 use super::{fence, gauges, scan};
@@ -22,14 +23,8 @@ use std::time::Instant;
 pub const POISONED: CUresult = code::ECC_UNCORRECTABLE;
 
 /// Makes a block resident, and every evicted block that its bytes point to: a kernel that gets
-/// this block can follow them.
-pub fn restore(id: u32, ticket: &mut Ticket) -> Result<(), CUresult> {
-    restore_within(id, ticket, true)
-}
-
-/// As [`restore`]; `exceed` allows passing the limit as a last resort, which an operation of the
-/// program needs and a mere wish does not.
-pub fn restore_within(id: u32, ticket: &mut Ticket, exceed: bool) -> Result<(), CUresult> {
+/// this block can follow them. One try; NOT_READY asks for another one (`patience.rs`).
+pub fn restore(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<(), CUresult> {
     let mut todo = vec![id];
     let mut filled: Vec<Filled> = Vec::new();
     // Resident blocks that the set names: until it is resident no scan sees that it does.
@@ -49,7 +44,7 @@ pub fn restore_within(id: u32, ticket: &mut Ticket, exceed: bool) -> Result<(), 
             }
         }
         todo.extend(outgoing(block).into_iter().filter(|&id| !named.pin(BLOCKS.get(id))));
-        match fill_one(id, ticket, exceed) {
+        match fill_one(id, ticket, effort) {
             Ok(one) => filled.push(one),
             Err(e) => {
                 result = Err(e);
@@ -111,7 +106,7 @@ struct Filled {
     started: Instant,
 }
 
-fn fill_one(id: u32, ticket: &mut Ticket, exceed: bool) -> Result<Filled, CUresult> {
+fn fill_one(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<Filled, CUresult> {
     let started = Instant::now();
     let block = BLOCKS.get(id);
     let device = engine::device_of(block.device()).ok_or(code::NOT_INITIALIZED)?;
@@ -122,7 +117,7 @@ fn fill_one(id: u32, ticket: &mut Ticket, exceed: bool) -> Result<Filled, CUresu
         return Err(POISONED);
     };
     let one = Filled { id, block, device, blob, started };
-    if let Err(e) = map_missing(device, block, &one.blob, ticket, exceed) {
+    if let Err(e) = map_missing(device, block, &one.blob, ticket, effort) {
         abandon(one);
         return Err(e);
     }
@@ -174,11 +169,11 @@ fn map_missing(
     block: &Block,
     blob: &Blob,
     ticket: &mut Ticket,
-    exceed: bool,
+    effort: Effort,
 ) -> Result<(), CUresult> {
     let gaps = missing(&blob.extents, &block.cold.lock().extents);
     for (first, granules) in gaps {
-        let mapped = acquire(device, granules, Some(ticket), exceed)
+        let mapped = acquire_with(device, granules, ticket, effort)
             .and_then(|handles| map_run(device, block.base(), first, &handles));
         match mapped {
             Ok(extents) => {

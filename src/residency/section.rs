@@ -89,6 +89,12 @@ pub fn stop(patience: Duration) -> Option<Stopped> {
     let stopped = Stopped(());
     STOPPED.store(true, Ordering::SeqCst);
     fence(Ordering::SeqCst);
+    left(patience).then_some(stopped)
+}
+
+/// Waits up to `patience` until every section that somebody is in now has been left; others may be
+/// entered meanwhile.
+pub fn left(patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     for record in records() {
         let seen = record.epoch.load(Ordering::SeqCst);
@@ -103,12 +109,12 @@ pub fn stop(patience: Duration) -> Option<Stopped> {
                 continue;
             }
             if Instant::now() >= deadline {
-                return None;
+                return false;
             }
             std::thread::yield_now();
         }
     }
-    Some(stopped)
+    true
 }
 
 impl Drop for Stopped {

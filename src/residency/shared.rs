@@ -156,7 +156,7 @@ fn append_pinned(
         (offset, first, granules)
     };
     if granules > 0 {
-        let mapped = acquire(device, granules, None, false)
+        let mapped = acquire(device, granules)
             .and_then(|handles| map_run(device, block.base(), first, &handles));
         match mapped {
             Ok(extents) => {
@@ -214,7 +214,7 @@ pub fn release(
         if unlist(device, id, block) {
             super::memory::condemn(device, id);
         }
-    } else if let Some(mut ticket) = super::ticket::take_within(super::memory::PATIENCE) {
+    } else if let Some(mut ticket) = super::ticket::take_within(super::patience::PATIENCE) {
         // Else the next holder of the ticket sweeps.
         sweep(device, &mut ticket);
     }

@@ -22,7 +22,7 @@ pub fn alloc(device: &'static Device, request: Request) -> Result<CUdeviceptr, C
         return Ok(ptr);
     }
     let granules = device.granules(device.sizes.slab.max(class));
-    let handles = match acquire(device, granules, None, false) {
+    let handles = match acquire(device, granules) {
         Ok(handles) => handles,
         // The rescue that failed has still made every free slot usable.
         Err(code::OUT_OF_MEMORY) => {

@@ -6,13 +6,12 @@
 
 use super::block::{BLOCKS, Block};
 use super::engine::{self, EVICTED};
-use super::memory::PATIENCE;
+use super::patience::{self, Effort, PATIENCE, patiently};
 use super::restore::{POISONED, restore};
 use super::scan::Targets;
 use super::state::{Event, Gathered, State};
 use super::ticket::{self, STAGING, Ticket};
 use super::{evict, quiet, scan, section};
-use crate::config;
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::heap::{MAP, View};
 use crate::registry::{functions::Places, host};
@@ -244,11 +243,12 @@ struct Pins(Vec<&'static Block>);
 impl Pins {
     /// Only with the ticket, which is what makes the pins of others come free by themselves.
     fn try_add(&mut self, block: &'static Block, _ticket: &Ticket) -> bool {
-        if !HOLDING.with(|h| h.replace(true)) {
-            HOLDERS.fetch_add(1, Ordering::AcqRel);
-        }
         let pinned = block.word.apply(Event::Pin).is_ok();
         if pinned {
+            if self.0.is_empty() {
+                HOLDERS.fetch_add(1, Ordering::AcqRel);
+                HOLDING.with(|h| h.set(true));
+            }
             self.0.push(block);
         }
         pinned
@@ -260,14 +260,16 @@ impl Drop for Pins {
         for block in &self.0 {
             let _ = block.word.apply(Event::Unpin);
         }
-        if HOLDING.with(|h| h.replace(false)) {
+        if !self.0.is_empty() {
+            HOLDING.with(|h| h.set(false));
             HOLDERS.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
-/// The slow path. On out of memory the pins are dropped and the operation queues again, until
-/// the configured patience ends.
+/// The slow path. Out of memory drops the pins and the operation queues again, until the
+/// configured patience ends: two operations that each hold half of what the other needs would
+/// wait for ever.
 #[cold]
 fn rescue(
     needs: &Needs<'_>,
@@ -276,24 +278,29 @@ fn rescue(
     call: impl FnOnce(&section::Section) -> CUresult,
 ) -> CUresult {
     let started = Instant::now();
-    let deadline = started + config::get().restore_wait;
+    let deadline = patience::deadline();
     loop {
-        let mut pins = Pins::default();
-        match prepare(needs, view, &mut pins) {
-            Ok(()) => {
-                let section = section::enter();
-                // Pinned and resident: no eviction can have touched them, only a free.
-                if needs.all_resident(view, bits) {
-                    stats::page().waited(started.elapsed());
-                    return call(&section);
-                }
+        let prepared = patiently(deadline, true, |ticket, effort| {
+            let mut pins = Pins::default();
+            match prepare(needs, view, ticket, effort, &mut pins) {
+                Ok(()) => Ok(pins),
+                // Another process may give memory back: an operation of the program waits for it.
+                Err(code::OUT_OF_MEMORY) => Err(code::NOT_READY),
+                Err(e) => Err(e),
             }
-            Err(code::OUT_OF_MEMORY) if Instant::now() < deadline => {
-                drop(pins);
-                std::thread::sleep(PATIENCE / 10);
-                continue;
+        });
+        let _pins = match prepared {
+            Ok(pins) => pins,
+            Err(e) => {
+                stats::page().oom_returned.add(u64::from(e == code::OUT_OF_MEMORY));
+                return e;
             }
-            Err(e) => return e,
+        };
+        let section = section::enter();
+        // Pinned and resident: no eviction can have touched them, only a free.
+        if needs.all_resident(view, bits) {
+            stats::page().waited(started.elapsed());
+            return call(&section);
         }
         if Instant::now() >= deadline {
             return code::UNKNOWN;
@@ -302,14 +309,19 @@ fn rescue(
 }
 
 /// Pins and restores everything the operation can reach.
-fn prepare(needs: &Needs<'_>, view: View, pins: &mut Pins) -> Result<(), CUresult> {
-    let Some(mut ticket) = ticket::take() else { return Err(code::OUT_OF_MEMORY) };
-    let mut ids = needs.hidden(view, &mut ticket::work(&mut ticket).staging[..STAGING]);
+fn prepare(
+    needs: &Needs<'_>,
+    view: View,
+    ticket: &mut Ticket,
+    effort: Effort,
+    pins: &mut Pins,
+) -> Result<(), CUresult> {
+    let mut ids = needs.hidden(view, &mut ticket::work(ticket).staging[..STAGING]);
     needs.each_block(view, |id| ids.push(id));
     ids.sort_unstable();
     ids.dedup();
     // Resident ones first: restoring the others must not evict them.
-    ids.retain(|&id| !pins.try_add(BLOCKS.get(id), &ticket));
+    ids.retain(|&id| !pins.try_add(BLOCKS.get(id), ticket));
     for id in ids {
         let block = BLOCKS.get(id);
         match block.word.load().state() {
@@ -318,8 +330,8 @@ fn prepare(needs: &Needs<'_>, view: View, pins: &mut Pins) -> Result<(), CUresul
             State::Limbo | State::Vacant => continue,
             _ => {}
         }
-        restore(id, &mut ticket)?;
-        pins.try_add(block, &ticket);
+        restore(id, ticket, effort)?;
+        pins.try_add(block, ticket);
     }
     Ok(())
 }

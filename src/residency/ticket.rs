@@ -7,7 +7,7 @@
 use crate::config;
 use crate::tier::Arena;
 use parking_lot::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the holder works with.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ static TICKET: Mutex<Option<Work>> = Mutex::new(None);
 /// Takes the ticket within the configured patience.
 pub fn take() -> Option<Ticket> {
     take_within(config::get().restore_wait)
+}
+
+/// Takes the ticket before `deadline`.
+pub fn take_until(deadline: Instant) -> Option<Ticket> {
+    TICKET.try_lock_until(deadline)
 }
 
 /// Takes the ticket within `patience`.

@@ -51,7 +51,10 @@ pub fn compile(source: &str, target: &str, args: &[&str]) -> PathBuf {
     fs::create_dir_all(&folder).expect("a folder for programs");
     let made = folder.join(target);
     let age = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    if age(&made) > age(&file) {
+    let headers = fs::read_dir(file.parent().expect("a folder")).expect("tests/programs");
+    let headers = headers.filter_map(|e| Some(e.ok()?.path()));
+    let headers = headers.filter(|p| p.extension().is_some_and(|e| e == "h"));
+    if headers.chain([file.clone()]).all(|source| age(&made) > age(&source)) {
         return made;
     }
     // Several tests may be at it; each makes its own and the last rename counts.
@@ -66,6 +69,19 @@ pub fn compile(source: &str, target: &str, args: &[&str]) -> PathBuf {
     assert!(done.expect("cc").success(), "{} does not compile", file.display());
     fs::rename(&own, &made).expect("the program's name");
     made
+}
+
+/// A source of kernels as an image that the simulator loads; `name` is the image's.
+pub fn kernels(source: &str, name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let image = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique(name));
+    let done = Command::new("c++")
+        .args(["-std=c++17", "-O1", "-x", "c++", "-fPIC", "-shared", "-fvisibility=hidden"])
+        .arg("-o")
+        .args([&image, &root.join(source)])
+        .status();
+    assert!(done.expect("c++").success(), "{source} does not compile");
+    image
 }
 
 fn unique(name: &str) -> String {

@@ -32,6 +32,8 @@ pub struct Settings {
     pub missing: Vec<String>,
     pub newer: Vec<(String, i32)>,
     pub delay: Vec<(usize, u64)>,
+    /// Items that a stream's queue holds.
+    pub queue: Option<usize>,
     pub trace: Option<String>,
     pub report: Option<String>,
     pub shared: Option<String>,
@@ -64,6 +66,7 @@ fn read() -> Settings {
         missing: list("SIMCUDA_MISSING"),
         newer: pairs("SIMCUDA_NEWER", '@', "NAME@VERSION,.."),
         delay: pairs("SIMCUDA_DELAY", ':', "STREAM:MICROSECONDS,.."),
+        queue: Some(number("SIMCUDA_QUEUE", 0, 1 << 20) as usize).filter(|&n| n > 0),
         trace: env::var("SIMCUDA_TRACE").ok(),
         report: env::var("SIMCUDA_REPORT").ok(),
         shared: env::var("SIMCUDA_SHARED").ok().filter(|s| !s.is_empty()),

@@ -13,7 +13,7 @@ use crate::work::Work;
 use crate::{entry, settings};
 use parking_lot::Mutex;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -34,6 +34,8 @@ pub struct Stream {
     delay_us: u64,
     queue: Arc<Queue>,
     last: Mutex<Option<Arc<Item>>>,
+    /// What is queued and has not run, oldest first; kept only where a queue has an end.
+    backlog: Mutex<VecDeque<Arc<Item>>>,
     pub attributes: Mutex<HashMap<i32, Attribute>>,
 }
 
@@ -83,6 +85,7 @@ impl Stream {
             delay_us,
             queue: Arc::default(),
             last: Mutex::new(None),
+            backlog: Mutex::default(),
             attributes: Mutex::default(),
         })
     }
@@ -119,6 +122,7 @@ impl Stream {
         mut after: Vec<Arc<Item>>,
     ) -> Outcome<Arc<Item>> {
         let ctx = self.context()?;
+        self.wait_for_room();
         let item = {
             // One lock for the order of the whole context: two streams cannot see each other's
             // items in different orders.
@@ -135,6 +139,9 @@ impl Stream {
             }
             let item = Item::new(ctx.clone(), self.name(), work, after, self.delay_us);
             *self.last.lock() = Some(item.clone());
+            if settings::get().queue.is_some() {
+                self.backlog.lock().push_back(item.clone());
+            }
             if self.legacy {
                 order.legacy = Some(item.clone());
             }
@@ -144,6 +151,22 @@ impl Stream {
         };
         schedule::start(&item);
         Ok(item)
+    }
+
+    /// Blocks while the queue is full, as a driver does.
+    pub fn wait_for_room(&self) {
+        let Some(most) = settings::get().queue else { return };
+        loop {
+            let oldest = {
+                let mut backlog = self.backlog.lock();
+                backlog.retain(|i| !i.is_done());
+                if backlog.len() < most {
+                    return;
+                }
+                backlog.front().cloned()
+            };
+            oldest.iter().for_each(schedule::wait);
+        }
     }
 
     /// Everything queued up to now, the legacy stream's rule included.

@@ -182,6 +182,9 @@ api! {
         crate::sim::ready()?;
         let ctx = context::find(ctx)?;
         let event = stream::event(e)?;
+        // A marker in every stream.
+        let streams = ctx.order.lock().streams.clone();
+        streams.iter().for_each(|s| s.wait_for_room());
         event.set(ctx.last_items());
         match ctx.sticky() {
             0 => Ok(()),

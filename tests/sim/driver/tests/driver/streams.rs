@@ -220,3 +220,52 @@ fn threads_may_share_a_stream() {
         });
     }
 }
+
+/// A full queue blocks the call that would queue one more, an event's and a context's too, until
+/// there is room.
+#[test]
+fn a_full_queue_blocks_the_caller() {
+    alone(&[("SIMCUDA_STREAMS", "async"), ("SIMCUDA_QUEUE", "3")], || {
+        let gpu = Gpu::started();
+        let (_, ctx) = gpu.start(0).expect("it starts");
+        let log = Log::new();
+        let on = gpu.stream_create(flag::STREAM_NON_BLOCKING).expect("a stream");
+        let gate: &'static Barrier = Box::leak(Box::new(Barrier::new(2)));
+        unsafe extern "C" fn pass(gate: *mut std::ffi::c_void) {
+            // SAFETY: the leaked barrier below.
+            unsafe { &*gate.cast::<Barrier>() }.wait();
+        }
+        let data = std::ptr::from_ref(gate).cast_mut().cast();
+        // SAFETY: the function takes what it is given here.
+        unsafe { gpu.launch_host_func(on, pass, data) }.expect("queued");
+        gpu.note(on, log, b'a');
+        gpu.note(on, log, b'b');
+        let event = gpu.event_create(flag::EVENT_DISABLE_TIMING).expect("an event");
+        let done = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            let blocked = |what: fn(&Gpu, Stream, Event, cuda_client::Context)| {
+                let (gpu, done) = (gpu.clone(), &done);
+                scope.spawn(move || {
+                    gpu.ctx_set_current(ctx).expect("set");
+                    what(&gpu, on, event, ctx);
+                    done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                });
+            };
+            blocked(|gpu, on, _, _| gpu.note(on, Log::new(), b'c'));
+            blocked(|gpu, on, event, _| gpu.event_record(event, on).expect("recorded"));
+            blocked(|gpu, _, _, ctx| {
+                let event = gpu.event_create(flag::EVENT_DISABLE_TIMING).expect("an event");
+                gpu.ctx_record_event(ctx, event).expect("recorded");
+            });
+            // Another stream has room.
+            gpu.note(NULL, log, b'L');
+            gpu.stream_synchronize(NULL).expect("done");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert_eq!(done.load(std::sync::atomic::Ordering::SeqCst), 0, "all are blocked");
+            gate.wait();
+        });
+        assert_eq!(done.load(std::sync::atomic::Ordering::SeqCst), 3);
+        gpu.ctx_synchronize().expect("done");
+        assert_eq!(log.text(), "Lab");
+    });
+}
