@@ -8,6 +8,7 @@ pub mod exports;
 pub mod heap;
 pub mod hooks;
 pub mod intercept;
+pub mod os;
 pub mod policy;
 pub mod registry;
 pub mod residency;

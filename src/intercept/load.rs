@@ -20,6 +20,7 @@ extern "C" fn loaded() {
     }
     let _ = catch_unwind(|| {
         // Programs may change their environment later; what counts is what they were started with.
+        crate::say::loaded();
         crate::config::loaded();
         open_alias();
     });

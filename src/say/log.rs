@@ -1,9 +1,9 @@
 //! `COLDPRESS_LOG`: detail through `tracing`, written by a subscriber of our own. The library
 //! links its own copy of `tracing`, so a host program's subscriber is never touched.
 
+use crate::os::Kept;
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::fs::OpenOptions;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -26,7 +26,7 @@ pub fn install() {
 
 struct Log {
     level: LevelFilter,
-    file: Option<File>,
+    file: Option<Kept>,
     started: Instant,
     spans: AtomicU64,
 }
@@ -42,7 +42,7 @@ impl Log {
             format!("COLDPRESS_LOG takes error, warn, info, debug or trace, not {level:?}")
         })?;
         let file = path
-            .map(|p| OpenOptions::new().append(true).create(true).open(p))
+            .map(|p| OpenOptions::new().append(true).create(true).open(p).and_then(Kept::new))
             .transpose()
             .map_err(|e| format!("COLDPRESS_LOG: {e}"))?;
         Ok(Log { level, file, started: Instant::now(), spans: AtomicU64::new(0) })
@@ -84,7 +84,7 @@ impl Subscriber for Log {
         line.0.push('\n');
         match &self.file {
             // A full disk must not stop a job.
-            Some(file) => drop((&*file).write_all(line.0.as_bytes())),
+            Some(file) => drop(file.write_all(line.0.as_bytes())),
             None => super::write(line.0.as_bytes()),
         }
     }

@@ -10,9 +10,9 @@ mod log;
 pub use lines::{Card, Outcome, ending, first, machine, start_line};
 
 use crate::config::{self, Mode, host};
-use crate::stats;
+use crate::{os, stats};
 use parking_lot::Mutex;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::Duration;
 
 /// One line, whatever happens: problems and what the user asked to see.
@@ -25,11 +25,21 @@ pub fn line(text: &str) {
     write(&bytes);
 }
 
-/// Writes to stderr in one piece; what fails there cannot be told anybody.
+/// Whether the process began with a stderr. Without one its number is given to the first file
+/// that the program opens, and our lines are not for that.
+static STDERR: OnceLock<bool> = OnceLock::new();
+
+/// Called when the library is loaded, before the program opens anything.
+pub fn loaded() {
+    STDERR.get_or_init(|| os::is_open(libc::STDERR_FILENO));
+}
+
+/// Writes to stderr in one piece; what fails there cannot be told anybody. `std::io::stderr` is
+/// not used: its lock may be held by a thread that a fork or an exit has stopped.
 fn write(bytes: &[u8]) {
-    // SAFETY: a live slice of that length. `std::io::stderr` is not used: its lock may be held
-    // by a thread that a fork or an exit has stopped.
-    unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
+    if *STDERR.get().unwrap_or(&true) {
+        let _ = os::write_all(libc::STDERR_FILENO, bytes);
+    }
 }
 
 /// A line that is said once in the life of the process for each `key`.

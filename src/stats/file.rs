@@ -1,6 +1,7 @@
 //! Where pages live: one file a process, in a folder only its user can reach.
 
 use super::page::{MAGIC, Page, VERSION};
+use crate::os;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Error, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -97,7 +98,8 @@ pub fn create(pid: u32) -> io::Result<(&'static Page, PathBuf)> {
         .create_new(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(&path)?;
+        .open(&path)
+        .and_then(os::above_standard)?;
     let made = fill(&file).and_then(|()| map(&file));
     match made {
         // SAFETY: `map` made a mapping of a whole page of zeros, which is a valid `Page`, and it
@@ -113,11 +115,18 @@ pub fn create(pid: u32) -> io::Result<(&'static Page, PathBuf)> {
 /// Gives the file its size and its blocks: on a full file system a hole would be a fatal signal
 /// at the first count.
 fn fill(file: &File) -> io::Result<()> {
-    // SAFETY: an open file of our own.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size_of::<Page>() as i64) } {
-        0 => Ok(()),
-        e => Err(Error::from_raw_os_error(e)),
-    }
+    os::quietly(|| {
+        loop {
+            let bytes = size_of::<Page>() as i64;
+            // SAFETY: an open file of our own.
+            match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
+                0 => return Ok(()),
+                // A signal of the program's.
+                libc::EINTR => {}
+                e => return Err(Error::from_raw_os_error(e)),
+            }
+        }
+    })
 }
 
 fn map(file: &File) -> io::Result<*const Page> {
