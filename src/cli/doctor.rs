@@ -279,7 +279,7 @@ fn look_up(name: &CStr) -> Option<extern "C" fn(u32) -> u32> {
 }
 
 fn host_checks(checks: &mut Vec<Check>) {
-    let headroom = host::headroom();
+    let headroom = host::headroom().unwrap_or(0);
     let limit = config::get().host_limit_bytes();
     let text = format!(
         "{} can be spared, {} of it for evicted memory (host_limit)",

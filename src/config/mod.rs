@@ -102,12 +102,19 @@ impl Config {
     }
 
     /// Host memory this process may hold for evicted bytes. A share is taken of what the machine
-    /// can spare at the first call, and divided among the processes of the job on this node.
+    /// can spare at the first call that finds out, and divided among the processes of the job on
+    /// this node.
     pub fn host_limit_bytes(&self) -> u64 {
         static SHARE: OnceLock<u64> = OnceLock::new();
         match self.host_limit {
             Size::Absolute(bytes) => bytes,
-            share => *SHARE.get_or_init(|| share.of(host::headroom()) / host::local_world_size()),
+            share => {
+                if let Some(&known) = SHARE.get() {
+                    return known;
+                }
+                let Ok(bytes) = host::headroom() else { return 0 };
+                *SHARE.get_or_init(|| share.of(bytes) / host::local_world_size())
+            }
         }
     }
 }

@@ -33,6 +33,8 @@ pub const NOT_FOUND: CUresult = Sys::CUDA_ERROR_NOT_FOUND as CUresult;
 pub const NOT_READY: CUresult = Sys::CUDA_ERROR_NOT_READY as CUresult;
 /// The device touched an address it may not.
 pub const ILLEGAL_ADDRESS: CUresult = Sys::CUDA_ERROR_ILLEGAL_ADDRESS as CUresult;
+/// The system does not allow it.
+pub const NOT_PERMITTED: CUresult = Sys::CUDA_ERROR_NOT_PERMITTED as CUresult;
 /// Not possible here.
 pub const NOT_SUPPORTED: CUresult = Sys::CUDA_ERROR_NOT_SUPPORTED as CUresult;
 /// The first of the codes that say a capture is in the way.

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn a_file_that_has_become_another_is_left_alone() {
-        let path = |n| std::env::temp_dir().join(format!("coldpress-kept-{n}-{}", std::process::id()));
+        let path =
+            |n| std::env::temp_dir().join(format!("coldpress-kept-{n}-{}", std::process::id()));
         let kept = Kept::new(File::create(path(1)).expect("file")).expect("kept");
         kept.write_all(b"first").expect("written");
         let other = File::create(path(2)).expect("file");

@@ -2,6 +2,7 @@
 
 use super::block::{Allocation, BLOCKS, Kind, reason};
 use super::engine::{self, EVICTED};
+use super::evict::Why;
 use super::patience::{self, Effort, PATIENCE, patiently};
 use super::query::{self, Found};
 use super::restore::{Pinned, restore};
@@ -119,7 +120,7 @@ pub fn evict(which: Which<'_>) -> Result<u64, CUresult> {
     let Some(quiet) = quiet::reach(PATIENCE, &ticket)? else { return Err(code::NOT_READY) };
     let mut bytes = 0;
     for device in engine::devices() {
-        bytes += evict::evict_some(device, u64::MAX, &mut ticket, &quiet, |id| {
+        bytes += evict::evict_some(device, u64::MAX, Why::Room, &mut ticket, &quiet, |id| {
             ids.binary_search(&id).is_ok()
         });
     }

@@ -300,6 +300,9 @@ fn try_build() -> Result<Engine, &'static str> {
         cards.push(total as u64);
     }
     let largest = cards.iter().copied().max().unwrap_or(0);
+    if !super::ticket::prepare() {
+        return Err("no host memory to work with");
+    }
     let (base, slice) = reserve(largest, count as u64, granule)?;
     BLOCKS.install().map_err(|_| "no room for the block table")?;
     let shift = granule.trailing_zeros();

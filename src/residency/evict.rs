@@ -18,6 +18,7 @@ use crate::config::{self, Safety, Verify};
 use crate::driver::{CUresult, code};
 use crate::policy::{self, Candidate};
 use crate::stats;
+use crate::tier::Refusal;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -30,15 +31,31 @@ struct Victim {
     blob: Option<Blob>,
 }
 
+/// What an eviction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Something evicted has to come back.
+    Restore,
+    /// Anything else: something new, free memory ahead of time, the user's word.
+    Room,
+}
+
 /// Evicts about `need` bytes of `device`, coldest first; the physical bytes that came free.
-pub fn evict(device: &'static Device, need: u64, ticket: &mut Ticket, quiet: &Quiet) -> u64 {
-    evict_some(device, need, ticket, quiet, |_| true)
+pub fn evict(
+    device: &'static Device,
+    need: u64,
+    why: Why,
+    ticket: &mut Ticket,
+    quiet: &Quiet,
+) -> u64 {
+    evict_some(device, need, why, ticket, quiet, |_| true)
 }
 
 /// As [`evict`], only blocks that `which` accepts.
 pub fn evict_some(
     device: &'static Device,
     need: u64,
+    why: Why,
     ticket: &mut Ticket,
     _quiet: &Quiet,
     which: impl Fn(u32) -> bool,
@@ -49,7 +66,7 @@ pub fn evict_some(
     let candidates = candidates(device, which);
     let started = Instant::now();
     let Ok(graph) = look(&candidates, ticket::work(ticket)) else { return 0 };
-    let chosen = affordable(&candidates, need, &graph, ticket::work(ticket));
+    let chosen = affordable(&candidates, need, why, &graph, ticket::work(ticket));
     if chosen.is_empty() {
         stats::page().refused_nothing_cold.add(1);
         return 0;
@@ -95,22 +112,81 @@ fn look(candidates: &[Candidate], work: &mut Work) -> Result<Graph, CUresult> {
 
 /// The coldest candidates that nothing else names, about `need` bytes of them, as far as there is
 /// host memory for their bytes.
-fn affordable(candidates: &[Candidate], need: u64, graph: &Graph, work: &mut Work) -> Vec<u32> {
+///
+/// Where both memories are full nothing could come back any more: it would need device memory,
+/// whose owners would need host memory, which only it could give. So an eviction that makes room
+/// for something new leaves enough free slots in the arena to change the largest evicted block
+/// for others; only a restore may take them, and it gives its own back.
+fn affordable(
+    candidates: &[Candidate],
+    need: u64,
+    why: Why,
+    graph: &Graph,
+    work: &mut Work,
+) -> Vec<u32> {
     let namers = graph.namers();
+    let restore = why == Why::Restore;
+    let largest_away = if restore { 0 } else { largest_away() };
+    let mut candidates = candidates.to_vec();
     let mut need = need;
     loop {
-        let choice = policy::choose(candidates, need, &graph.held, &namers);
+        let choice = policy::choose(&candidates, need, &graph.held, &namers);
         stats::page().refused_scan_hit.add(choice.named);
-        let pages = choice.bytes.div_ceil(PAGE as u64) as usize;
-        if choice.bytes == 0 || work.arena.make_room(pages, config::host::headroom) {
-            return choice.ids;
+        if choice.bytes == 0 {
+            return Vec::new();
+        }
+        let largest = candidates.iter().filter(|c| choice.ids.contains(&c.id)).map(|c| c.bytes);
+        let largest = largest.max().unwrap_or(0);
+        let kept = if restore { 0 } else { slots(largest.max(largest_away)) };
+        match work.arena.make_room(slots(choice.bytes) + kept, config::host::headroom) {
+            Ok(()) => {
+                if !restore {
+                    work.arena.keep(kept);
+                }
+                return choice.ids;
+            }
+            Err(refusal) => say_why(&refusal),
         }
         stats::page().refused_no_host_memory.add(1);
-        crate::say::once(
+        need = need.min(choice.bytes) / 2;
+        // A smaller one may still fit.
+        candidates.retain(|c| c.bytes < largest || c.bytes <= need);
+    }
+}
+
+/// Slots of the arena for so many bytes.
+fn slots(bytes: u64) -> usize {
+    bytes.div_ceil(PAGE as u64) as usize
+}
+
+/// Bytes of the largest block that is away.
+fn largest_away() -> u64 {
+    let mut largest = 0;
+    for id in BLOCKS.ids() {
+        let block = BLOCKS.get(id);
+        if block.word.load().state().is_evicted() {
+            let cold = block.cold.lock();
+            largest = largest.max(cold.blob.as_ref().map_or(0, |b| b.pages.len() * PAGE));
+        }
+    }
+    largest as u64
+}
+
+/// One line for each way in which host memory ends.
+fn say_why(refusal: &Refusal) {
+    match refusal {
+        Refusal::Limit => crate::say::once(
             "host-limit",
             "the host memory for evicted bytes is used up (host_limit); evicting less",
-        );
-        need = choice.bytes / 2;
+        ),
+        Refusal::Machine => crate::say::once(
+            "host-machine",
+            "the machine or its control group has no more host memory to spare; evicting less",
+        ),
+        Refusal::System(e) => crate::say::once(
+            "host-system",
+            &format!("no more host memory for evicted bytes: {e}; evicting less"),
+        ),
     }
 }
 
@@ -203,6 +279,10 @@ fn copy_out(device: &Device, block: &Block, work: &mut Work) -> Result<Blob, CUr
     let check = config::get().verify != Verify::Restore;
     let mut decoded = [0u8; PAGE];
     let Work { arena, staging } = work;
+    let pages = super::memory::mapped_bytes(device, block).div_ceil(PAGE as u64) as usize;
+    // The largest piece of bookkeeping; a program without memory must not be ended for it. Runs
+    // that are no whole pages need a few more.
+    blob.pages.try_reserve(pages + blob.extents.len()).map_err(|_| code::OUT_OF_MEMORY)?;
     let copied = each_chunk(device, block, staging, |_, bytes| {
         hits.add(bytes, targets);
         for original in bytes.chunks(PAGE) {

@@ -4,6 +4,7 @@
 //! Started with the engine, never from the library's constructor. It takes the ticket only when
 //! nobody has it: launches and allocations go first.
 
+use super::evict::Why;
 use super::patience::PATIENCE;
 use super::{control, engine, evict, gauges, memory, prefetch, quiet, thread, ticket};
 use crate::config::{self, Mode};
@@ -75,7 +76,7 @@ fn keep_free() {
         let Some(mut ticket) = ticket::try_take() else { return };
         memory::retire(device, &mut ticket);
         if let Ok(Some(quiet)) = quiet::reach(PATIENCE / 10, &ticket) {
-            evict::evict(device, wanted - free, &mut ticket, &quiet);
+            evict::evict(device, wanted - free, Why::Room, &mut ticket, &quiet);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use super::block::{BLOCKS, Block, Extent, Kind};
 use super::engine::{Device, Heap};
+use super::evict::Why;
 use super::patience::{self, Effort, patiently};
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
@@ -65,7 +66,7 @@ fn create(device: &Device, granules: u32, exceed: bool) -> Result<Vec<Handle>, S
 pub fn acquire(device: &'static Device, granules: u32) -> Result<Vec<Handle>, CUresult> {
     let made = match at_once(device, granules, false) {
         Ok(None) => patiently(patience::deadline(), false, |ticket, effort| {
-            rescue(device, granules, ticket, effort)
+            rescue(device, granules, Why::Room, ticket, effort)
         }),
         Ok(Some(handles)) => return Ok(handles),
         Err(e) => Err(e),
@@ -73,7 +74,7 @@ pub fn acquire(device: &'static Device, granules: u32) -> Result<Vec<Handle>, CU
     made.inspect_err(|&e| stats::page().oom_returned.add(u64::from(e == code::OUT_OF_MEMORY)))
 }
 
-/// As [`acquire`] for a holder of the ticket: one try. NOT_READY asks for another one after the
+/// As [`acquire`] for a restore, which holds the ticket: one try. NOT_READY asks for another one after the
 /// ticket and all pins were let go.
 pub fn acquire_with(
     device: &'static Device,
@@ -83,7 +84,7 @@ pub fn acquire_with(
 ) -> Result<Vec<Handle>, CUresult> {
     match at_once(device, granules, effort.exceed)? {
         Some(handles) => Ok(handles),
-        None => rescue(device, granules, ticket, effort),
+        None => rescue(device, granules, Why::Restore, ticket, effort),
     }
 }
 
@@ -104,6 +105,7 @@ fn at_once(device: &Device, granules: u32, exceed: bool) -> Result<Option<Vec<Ha
 fn rescue(
     device: &'static Device,
     granules: u32,
+    why: Why,
     ticket: &mut Ticket,
     effort: Effort,
 ) -> Result<Vec<Handle>, CUresult> {
@@ -125,7 +127,7 @@ fn rescue(
                 if let Some(handles) = attempt_converting(device, granules)? {
                     return Ok(handles);
                 }
-                let evicted = evict::evict(device, batch, ticket, &quiet);
+                let evicted = evict::evict(device, batch, why, ticket, &quiet);
                 if let Some(handles) = attempt_converting(device, granules)? {
                     stats::page().oom_avoided.add(u64::from(evicted > 0));
                     return Ok(handles);

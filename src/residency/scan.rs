@@ -18,6 +18,9 @@ use crate::registry::{globals, host};
 use crate::stats;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// What words of memory point into.
 #[derive(Clone, Debug, Default)]
@@ -248,9 +251,13 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
         scanned += len as u64;
         device_range(ctx, ptr, len as u64, targets, &mut hits, &mut work.staging)?;
     }
+    // Asked even where nothing is pinned: while a block is away, the bytes of every copy to the
+    // device have to be looked at.
+    let probe = &raw const targets;
+    host_range(probe as usize, 8, targets, &mut Hits::default(), &mut work.staging)?;
     for (ptr, len) in host::snapshot() {
         scanned += len as u64;
-        host_range(ptr, len, targets, &mut hits, &mut work.staging);
+        host_range(ptr, len, targets, &mut hits, &mut work.staging)?;
     }
     hits.expose();
     graph.held.extend(blocks_at(&hits.granules, None));
@@ -277,16 +284,19 @@ fn device_range(
 }
 
 /// Host memory the program registered may be gone without our knowing, so the kernel reads it
-/// for us: a hole is an error there, not a fault here.
-pub fn host_range(ptr: usize, len: usize, targets: Targets, hits: &mut Hits, staging: &mut [u8]) {
+/// for us: a hole is an error there, not a fault here. An error means that it cannot be looked at
+/// at all; what stands there is unknown then, and may name anything.
+pub fn host_range(
+    ptr: usize,
+    len: usize,
+    targets: Targets,
+    hits: &mut Hits,
+    staging: &mut [u8],
+) -> Result<(), CUresult> {
     let mut at = 0;
     while at < len {
         let n = (len - at).min(staging.len());
-        let local = libc::iovec { iov_base: staging.as_mut_ptr().cast(), iov_len: n };
-        let remote = libc::iovec { iov_base: (ptr + at) as *mut libc::c_void, iov_len: n };
-        // SAFETY: `local` is an exclusive live buffer; the kernel checks `remote`.
-        let got = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
-        let got = usize::try_from(got).unwrap_or(0);
+        let got = host_bytes(ptr + at, &mut staging[..n])?;
         hits.add(&staging[..got], targets);
         if got == 0 {
             // A hole: step over one page.
@@ -298,6 +308,41 @@ pub fn host_range(ptr: usize, len: usize, targets: Targets, hits: &mut Hits, sta
             at += got;
         }
     }
+    Ok(())
+}
+
+/// Reads from `at` up to the next hole; 0 in one.
+fn host_bytes(at: usize, out: &mut [u8]) -> Result<usize, CUresult> {
+    let local = libc::iovec { iov_base: out.as_mut_ptr().cast(), iov_len: out.len() };
+    let remote = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: out.len() };
+    // SAFETY: `local` is an exclusive live buffer; the kernel checks `remote`.
+    let got = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+    if let Ok(got) = usize::try_from(got) {
+        return Ok(got);
+    }
+    if io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT) {
+        return Ok(0);
+    }
+    // Containers often forbid that call. The other way needs a descriptor, and this is why none
+    // is kept: it works after a fork and when the program closes what it does not know.
+    let read = File::open("/proc/self/mem").and_then(|memory| {
+        loop {
+            match memory.read_at(out, at as u64) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EIO | libc::EFAULT)) => {
+                    return Ok(0);
+                }
+                done => return done,
+            }
+        }
+    });
+    read.map_err(|e| {
+        crate::say::once(
+            "host-unread",
+            &format!("host memory cannot be looked at ({e}): nothing is evicted meanwhile"),
+        );
+        code::NOT_PERMITTED
+    })
 }
 
 #[cfg(test)]
@@ -336,10 +381,11 @@ mod tests {
         let map = GranuleMap::new();
         let targets = targets(&map);
         let mut hits = Hits::default();
-        host_range(4096, 8192, targets, &mut hits, &mut [0; 4096]);
+        host_range(4096, 8192, targets, &mut hits, &mut [0; 4096]).expect("a hole");
         let word = 0x7E00_0000_0000u64;
         let host = [word; 4];
-        host_range(host.as_ptr() as usize, 32, targets, &mut hits, &mut [0; 4096]);
+        let at = host.as_ptr() as usize;
+        host_range(at, 32, targets, &mut hits, &mut [0; 4096]).expect("readable");
         assert_eq!(hits.granules.len(), 1);
     }
 }

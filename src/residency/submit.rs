@@ -6,6 +6,7 @@
 
 use super::block::{BLOCKS, Block};
 use super::engine::{self, EVICTED};
+use super::evict::Why;
 use super::patience::{self, Effort, PATIENCE, patiently};
 use super::restore::{POISONED, restore};
 use super::scan::Targets;
@@ -191,12 +192,20 @@ impl Needs<'_> {
     }
 
     /// Blocks named through memory this operation brings or can follow: the bytes of a host to
-    /// device copy, and all pinned host memory whose address the device has ever been given.
+    /// device copy, and all pinned host memory whose address the device has ever been given. All
+    /// blocks that are away, where host memory cannot be looked at.
     fn hidden(&self, view: View, buffer: &mut [u8]) -> Vec<u32> {
+        self.found(view, buffer).unwrap_or_else(|_| {
+            let away = |&id: &u32| BLOCKS.get(id).word.load().state().is_evicted();
+            BLOCKS.ids().filter(away).collect()
+        })
+    }
+
+    fn found(&self, view: View, buffer: &mut [u8]) -> Result<Vec<u32>, CUresult> {
         let mut hits = scan::Hits::default();
         let targets = Targets::now();
         if let Some((ptr, len)) = self.payload {
-            scan::host_range(ptr as usize, len, targets, &mut hits, buffer);
+            scan::host_range(ptr as usize, len, targets, &mut hits, buffer)?;
         }
         hits.expose();
         if self.kernel {
@@ -204,10 +213,10 @@ impl Needs<'_> {
                 host::expose(word);
             }
             for (ptr, len) in host::exposed() {
-                scan::host_range(ptr, len, targets, &mut hits, buffer);
+                scan::host_range(ptr, len, targets, &mut hits, buffer)?;
             }
         }
-        hits.granules.into_iter().map(|g| view.at(g)).filter(|&id| id != 0).collect()
+        Ok(hits.granules.into_iter().map(|g| view.at(g)).filter(|&id| id != 0).collect())
     }
 
     /// Whether any block reached that way is not resident now.
@@ -349,7 +358,7 @@ pub fn torture_step() {
         && let Ok(Some(quiet)) = quiet::reach(PATIENCE, &ticket)
     {
         for device in engine::devices() {
-            evict::evict(device, u64::MAX, &mut ticket, &quiet);
+            evict::evict(device, u64::MAX, Why::Room, &mut ticket, &quiet);
         }
     }
     TORTURING.with(|t| t.set(false));

@@ -46,12 +46,30 @@ pub fn try_take() -> Option<Ticket> {
     TICKET.try_lock()
 }
 
-/// The working set of the holder, made on first use.
+/// Makes the working set ahead of time; false where there is no memory for it. Later it would be
+/// needed when memory is shortest.
+pub fn prepare() -> bool {
+    let Some(mut ticket) = take() else { return false };
+    if ticket.is_none() {
+        let mut staging = Vec::new();
+        if staging.try_reserve_exact(STAGING).is_err() {
+            return false;
+        }
+        staging.resize(STAGING, 0);
+        *ticket = Some(Work { arena: Arena::new(0, 0), staging });
+    }
+    true
+}
+
+/// The working set of the holder.
 pub fn work(ticket: &mut Ticket) -> &mut Work {
-    ticket.get_or_insert_with(|| {
+    let work =
+        ticket.get_or_insert_with(|| Work { arena: Arena::new(0, 0), staging: vec![0; STAGING] });
+    // Nothing, too, is the answer where the machine could not be asked: it may be by now.
+    if work.arena.limit() == 0 {
         let limit = config::get().host_limit_bytes();
         crate::stats::page().host_limit.set(limit);
-        let piece = (limit / 8).clamp(1 << 20, 64 << 20) as usize;
-        Work { arena: Arena::new(limit, piece), staging: vec![0; STAGING] }
-    })
+        work.arena.set_limit(limit, (limit / 8).clamp(1 << 20, 64 << 20) as usize);
+    }
+    work
 }

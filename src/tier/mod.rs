@@ -7,4 +7,4 @@
 
 mod arena;
 
-pub use arena::{Arena, Slot};
+pub use arena::{Arena, Refusal, Slot};

@@ -226,6 +226,11 @@ impl Run {
 
     /// Runs it to its end.
     pub fn outcome(self) -> Outcome {
+        self.outcome_and(|_| ()).0
+    }
+
+    /// As [`Run::outcome`], and what `look` finds in its folder then.
+    pub fn outcome_and<R>(self, look: impl FnOnce(&Path) -> R) -> (Outcome, R) {
         let mut command = Command::new(&self.program);
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
@@ -253,13 +258,15 @@ impl Run {
             thread::sleep(Duration::from_millis(5));
         };
         let report = fs::read(self.folder.join("report.json")).ok();
-        Outcome {
+        let found = look(self.folder.path());
+        let outcome = Outcome {
             status,
             hung,
             stdout: stdout.join().expect("reader"),
             stderr: stderr.join().expect("reader"),
             report: report.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
-        }
+        };
+        (outcome, found)
     }
 }
 
