@@ -105,8 +105,9 @@ pub(super) fn unstamped() -> u64 {
 /// (`cuMemcpyDtoHAsync`, free, read), so this one waits too unless a framework is known not to.
 /// It waits first: a free that could not wait has not happened, and the program may ask again.
 fn free(api: &Api, ptr: CUdeviceptr) -> Result<(), CUresult> {
-    let order = match query::find(ptr).filter(|found| found.base == ptr) {
-        Some(found) if !found.allocation.stream_ordered && waits() => {
+    let known = if waits() { query::find(ptr).filter(|found| found.base == ptr) } else { None };
+    let order = match known {
+        Some(found) if !found.allocation.stream_ordered => {
             match wait(api, found.allocation.ctx) {
                 code::SUCCESS => Order::Synced,
                 // While a stream is captured nobody may wait; the driver frees all the same.
