@@ -63,9 +63,9 @@ hook! {
             return result;
         }
         // The driver frees nothing without a context, whatever the pointer.
-        match contexts::ask() {
-            Ok(Some(_)) => free(api, dptr).err().unwrap_or(code::SUCCESS),
-            Ok(None) => code::INVALID_CONTEXT,
+        match contexts::is_current() {
+            Ok(true) => free(api, dptr).err().unwrap_or(code::SUCCESS),
+            Ok(false) => code::INVALID_CONTEXT,
             Err(e) => e,
         }
     }

@@ -45,6 +45,18 @@ pub fn ask() -> Result<Option<Context>, CUresult> {
     }
 }
 
+/// Whether the calling thread has a context at all, or the driver's error where it does not say.
+#[inline]
+pub fn is_current() -> Result<bool, CUresult> {
+    let api = driver::api().ok_or(code::NOT_INITIALIZED)?;
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: `handle` is a live local.
+    match unsafe { (api.cuCtxGetCurrent)(&mut handle) } {
+        code::SUCCESS => Ok(!handle.is_null()),
+        failed => Err(failed),
+    }
+}
+
 /// Brings `FIRST` up to date; under the lock of `LIVE`.
 fn mirror(live: &[Context]) {
     for (i, word) in FIRST.iter().enumerate() {
