@@ -148,11 +148,7 @@ fn going(api: &Api, ctx: usize, call: impl FnOnce() -> CUresult) -> CUresult {
     // back at once.
     // SAFETY: no arguments.
     let waited = within(ctx, || unsafe { (api.cuCtxSynchronize)() });
-    residency::contexts::going(ctx, waited == Ok(code::SUCCESS));
-    streams::context_gone(ctx);
-    globals::context_going(ctx);
-    functions::unloading();
-    contexts::gone(ctx);
+    forget(ctx, waited == Ok(code::SUCCESS), true);
     let result = call();
     // What was known of its streams and globals is gone all the same, and without that nothing may
     // be evicted any more.
@@ -160,6 +156,16 @@ fn going(api: &Api, ctx: usize, call: impl FnOnce() -> CUresult) -> CUresult {
         control::latch("a context that could not be destroyed");
     }
     result
+}
+
+/// Ends everything of ours in a context. `waited`: all its work has finished; `alive`: the driver
+/// still has it.
+fn forget(ctx: usize, waited: bool, alive: bool) {
+    residency::contexts::going(ctx, waited, alive);
+    streams::context_gone(ctx);
+    globals::context_going(ctx);
+    functions::unloading();
+    contexts::gone(ctx);
 }
 
 /// A primary context is only ever released: the driver refuses to destroy it, and it goes on.
@@ -175,8 +181,24 @@ fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CU
     };
     if result == code::SUCCESS {
         contexts::primary_released(ordinal);
+        // A reset makes the driver forget who had retained the context, so this release can have
+        // been the last although we count more.
+        if let Some(ctx) = contexts::primary(ordinal).filter(|_| !primary_active(api, device)) {
+            if contexts::find(ctx).is_some() {
+                // The driver has waited for its work.
+                forget(ctx, true, false);
+            }
+            contexts::primary_ended(ordinal);
+        }
     }
     result
+}
+
+fn primary_active(api: &Api, device: CUdevice) -> bool {
+    let (mut flags, mut active) = (0, 1);
+    // SAFETY: live locals; a call that fails leaves them as they are.
+    unsafe { (api.cuDevicePrimaryCtxGetState)(device, &mut flags, &mut active) };
+    active != 0
 }
 
 fn resetting(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {

@@ -158,6 +158,11 @@ pub fn primary_released(device: u8) {
     primary.retain(|p| p.2 > 0);
 }
 
+/// The primary context of `device` has ended, however often we think that it is retained.
+pub fn primary_ended(device: u8) {
+    PRIMARY.lock().retain(|p| p.0 != device);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

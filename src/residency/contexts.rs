@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 /// A context is about to be destroyed: its allocations are freed, the internal stream goes, and
 /// when it was the last one of its device all physical memory goes back to the driver. The hook
 /// calls this before the driver's own destroy, while the context is still live; `waited` says that
-/// all its work has finished.
-pub fn going(ctx: usize, waited: bool) {
+/// all its work has finished. Without `alive` it has gone already.
+pub fn going(ctx: usize, waited: bool, alive: bool) {
     let live = contexts::live();
     let device = live.iter().find(|c| c.handle == ctx).map(|c| c.device);
     // Work of other contexts may use the memory too.
@@ -33,6 +33,10 @@ pub fn going(ctx: usize, waited: bool) {
         if let Ok(freed) = begin_free(base) {
             finish_free(freed, order);
         }
+    }
+    if !alive {
+        // No fence can be recorded in it, and none need be.
+        contexts::gone(ctx);
     }
     let last = device.is_some_and(|d| !live.iter().any(|c| c.device == d && c.handle != ctx));
     if let Some(device) = device.and_then(engine::device_of)

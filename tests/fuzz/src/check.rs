@@ -65,7 +65,7 @@ fn differs(place: &str, got: &[u32], want: &[u32]) -> Option<Trouble> {
     )))
 }
 
-impl Program<'_> {
+impl Program {
     /// Reads a buffer back and compares it.
     pub(crate) fn compare(&mut self, i: usize) -> Result {
         self.machine.settle(&self.buffers[i])?;
@@ -78,7 +78,7 @@ impl Program<'_> {
 
     /// Waits for everything, then looks at what asynchronous copies brought.
     pub(crate) fn check_pinned(&mut self) -> Result {
-        self.machine.driver.ctx_synchronize()?;
+        self.machine.synchronize()?;
         let expected = std::mem::take(&mut self.pinned.expected);
         self.pinned.used = 0;
         for (slot, want) in expected {
@@ -98,7 +98,8 @@ impl Program<'_> {
         if self.extras.faults() > 0 {
             return Err("device work met an unmapped page".into());
         }
-        let peak = self.extras.peak().unwrap_or(0);
+        let cards = 0..self.options.devices;
+        let peak = cards.clone().filter_map(|card| self.extras.peak(card)).max().unwrap_or(0);
         self.outcome.peak = peak;
         // A library that manages nothing leaves everything to the driver.
         let stats = self.extras.stats().filter(|stats| stats.devices > 0);
@@ -115,12 +116,19 @@ impl Program<'_> {
                 return Err(format!("{} copies failed their check", stats.verify_failures));
             }
             let (charged, limit) = (stats.charged_bytes, stats.limit_bytes);
-            let counted = stats.over_limit > self.last.over_limit;
+            // Of several cards only the sums are known: one may still be above from before.
+            let since = if self.options.devices == 1 { &self.last } else { &self.before };
+            let counted = stats.over_limit > since.over_limit;
             if charged > limit && charged > self.last.charged_bytes && !counted {
                 return Err(format!("{charged} bytes are charged of {limit}, and nobody says why"));
             }
             self.last = stats;
-            if let Some(used) = self.extras.used().filter(|used| *used > charged) {
+            if let Some(before) = self.off.filter(|before| stats.evictions > *before) {
+                let more = stats.evictions - before;
+                return Err(format!("{more} blocks were evicted while the user keeps that off"));
+            }
+            let used: u64 = cards.filter_map(|card| self.extras.used(card)).sum();
+            if used > charged {
                 return Err(format!("{used} bytes are in use, coldpress charges {charged}"));
             }
         }
@@ -153,18 +161,28 @@ impl Program<'_> {
     }
 
     /// Frees and destroys everything it made.
-    pub fn end(mut self) -> std::result::Result<(), Code> {
-        self.machine.again(|driver| driver.ctx_synchronize())?;
-        while !self.buffers.is_empty() {
-            let buffer = self.remove(0);
-            self.machine.again(|driver| driver.mem_free(buffer.at))?;
-            self.machine.forget(buffer);
+    pub fn end(mut self) -> Result {
+        if self.off.is_some() {
+            self.switch()?;
         }
-        self.machine.again(|driver| self.kernels.unload(driver))?;
+        for _ in 0..self.tags {
+            self.extras.tag_pop();
+        }
+        for card in 0..self.shares.len() {
+            self.extras.torch_fraction(1.0, card as i32);
+        }
+        self.twice(|program| Ok(program.machine.synchronize()?))?;
+        self.twice(|program| Ok(program.machine.enter(0)?))?;
+        let lane = self.machine.lanes[0];
+        while !self.buffers.is_empty() {
+            let mut buffer = self.remove(0);
+            self.twice(|program| program.free_buffer(&mut buffer, lane, false))?;
+        }
         for at in [self.host_tables.cast(), self.pinned.at.cast()] {
             // SAFETY: both allocated by `host_alloc`; nothing uses them any more.
             self.machine.again(|driver| unsafe { driver.host_free(at) })?;
         }
-        self.machine.end()
+        self.machine.end()?;
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! Random driver-API programs against a reference model.
 //!
 //! Every sequence is a program of its own: it allocates, frees, launches, copies, fills, waits,
-//! evicts and restores in an order taken from its seed, on several streams at once, and keeps what
-//! each buffer must hold on the host. Conflicting accesses are ordered with events, so the outcome
+//! evicts and restores in an order taken from its seed, on several streams and cards at once, and
+//! keeps what each buffer must hold on the host. Conflicting accesses are ordered with events, so the outcome
 //! is determined; everything else runs as the driver likes. It runs on any driver; under coldpress
 //! it asks for evictions and restores too.
 
@@ -10,16 +10,20 @@ mod check;
 mod coldpress;
 mod kernels;
 mod machine;
+mod memory;
 mod options;
 mod program;
 mod reference;
+mod requests;
 mod rng;
+mod script;
 mod sequence;
 mod shrink;
 mod sweep;
 mod work;
 
 use options::{HELP, Options};
+use sequence::{Failure, Outcome, Plan};
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,19 +60,15 @@ fn watch(timeout: Duration) {
 }
 
 /// Runs one sequence and says how it went.
-fn one(options: &Options, seed: u64) -> Option<sequence::Outcome> {
+fn one(options: &Options, seed: u64, plan: Plan<'_>) -> Result<Outcome, Failure> {
     SEED.store(seed, Ordering::Relaxed);
     BEGUN.fetch_add(1, Ordering::Relaxed);
-    match sequence::run(options, seed) {
-        Ok(outcome) => {
-            println!("seed {seed}: ok {outcome}");
-            Some(outcome)
-        }
-        Err(e) => {
-            println!("seed {seed}: FAILED: {e}");
-            None
-        }
+    let result = sequence::run(options, plan);
+    match &result {
+        Ok(outcome) => println!("seed {seed}: ok {outcome}"),
+        Err(e) => println!("seed {seed}: FAILED: {e}"),
     }
+    result
 }
 
 fn main() -> ExitCode {
@@ -90,21 +90,28 @@ fn main() -> ExitCode {
             BEGUN.fetch_add(1, Ordering::Relaxed);
         });
     }
-    let mut totals = sequence::Outcome::default();
+    let mut totals = Outcome::default();
     let (mut passed, mut bad) = (0, Vec::new());
-    for seed in options.seed..options.seed + options.sequences {
-        match one(&options, seed) {
-            Some(outcome) => {
+    let seeds = match options.replay {
+        Some(_) => 0..1,
+        None => options.seed..options.seed + options.sequences,
+    };
+    for seed in seeds {
+        let plan = options.replay.as_ref().map_or(Plan::Seed(seed), |s| Plan::Script(&s.steps));
+        match one(&options, seed, plan) {
+            Ok(outcome) => {
                 passed += 1;
                 totals.add(&outcome);
             }
-            None => bad.push(seed),
+            Err(failure) => bad.push((seed, failure)),
         }
     }
     BEGUN.store(0, Ordering::Relaxed);
     println!("all: {totals}");
-    if let (Some(&seed), Some(time)) = (bad.first(), options.shrink) {
-        shrink::shrink(&options, seed, time);
+    if let (Some((seed, failure)), None) = (bad.first(), &options.replay)
+        && (options.shrink.is_some() || options.save.is_some())
+    {
+        shrink::shrink(&options, *seed, &failure.done, &failure.to_string());
     }
     println!("{passed} passed, {} failed", bad.len());
     if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }

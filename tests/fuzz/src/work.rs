@@ -3,6 +3,7 @@
 
 use crate::check::Result;
 use crate::kernels::{Arg, BlendArgs, Form, Kernel};
+use crate::machine::Lane;
 use crate::program::{Place, Program};
 use crate::reference;
 use cuda_client::Stream;
@@ -10,23 +11,23 @@ use cuda_client::Stream;
 /// Inputs of the kernel that takes sixteen pointers.
 const FAN_IN: usize = 15;
 
-impl Program<'_> {
-    pub(crate) fn before(&mut self, stream: Stream, reads: &[usize], writes: &[usize]) -> Result {
+impl Program {
+    pub(crate) fn before(&mut self, lane: Lane, reads: &[usize], writes: &[usize]) -> Result {
         for &i in reads {
-            self.machine.before(stream, &self.buffers[i], false)?;
+            self.machine.before(lane, &self.buffers[i], false)?;
         }
         for &i in writes {
-            self.machine.before(stream, &self.buffers[i], true)?;
+            self.machine.before(lane, &self.buffers[i], true)?;
         }
         Ok(())
     }
 
-    pub(crate) fn after(&mut self, stream: Stream, reads: &[usize], writes: &[usize]) -> Result {
+    pub(crate) fn after(&mut self, lane: Lane, reads: &[usize], writes: &[usize]) -> Result {
         for &i in reads.iter().filter(|i| !writes.contains(i)) {
-            self.machine.after(stream, &mut self.buffers[i], false)?;
+            self.machine.after(lane, &mut self.buffers[i], false)?;
         }
         for &i in writes {
-            self.machine.after(stream, &mut self.buffers[i], true)?;
+            self.machine.after(lane, &mut self.buffers[i], true)?;
         }
         Ok(())
     }
@@ -40,12 +41,25 @@ impl Program<'_> {
         reads: &[usize],
         args: &[Arg],
     ) -> Result {
-        let stream = self.stream();
+        let lane = self.lane()?;
+        self.launch_on(lane, kernel, words, out, reads, args)
+    }
+
+    fn launch_on(
+        &mut self,
+        lane: Lane,
+        kernel: Kernel,
+        words: u64,
+        out: usize,
+        reads: &[usize],
+        args: &[Arg],
+    ) -> Result {
         let form = Form::ALL[self.rng.below(Form::ALL.len())];
-        self.before(stream, reads, &[out])?;
-        self.kernels.launch(&self.machine.driver, kernel, form, stream, words as usize, args)?;
+        self.before(lane, reads, &[out])?;
+        let (driver, kernels) = (&self.machine.driver, &self.machine.cards[lane.card].kernels);
+        kernels.launch(driver, kernel, form, lane.stream, words as usize, args)?;
         self.outcome.launches += 1;
-        self.after(stream, reads, &[out])
+        self.after(lane, reads, &[out])
     }
 
     fn model(&self, i: usize) -> Vec<u32> {
@@ -94,10 +108,12 @@ impl Program<'_> {
             5 => return self.fan_in(out),
             6 => return self.blend(out, seed),
             _ => {
-                let Some(shared) = self.shared.filter(|&s| s != out) else { return Ok(()) };
+                let lane = self.lane()?;
+                let shared = self.machine.cards[lane.card].shared.filter(|&s| s != out);
+                let Some(shared) = shared else { return Ok(()) };
                 let from = self.model(shared);
                 let args = [at, words].map(Arg::Wide);
-                self.launch(Kernel::FromGlobal, words, out, &[shared], &args)?;
+                self.launch_on(lane, Kernel::FromGlobal, words, out, &[shared], &args)?;
                 reference::from_global(&mut self.buffers[out].model, &from);
             }
         }
@@ -178,8 +194,9 @@ impl Program<'_> {
             _ => (0..words as u32).map(|w| base.wrapping_mul(w | 1) ^ w).collect(),
         };
         let at = self.buffers[i].at + first as u64 * 4;
-        let stream = self.stream();
-        self.before(stream, &[], &[i])?;
+        let lane = self.lane()?;
+        let stream = lane.stream;
+        self.before(lane, &[], &[i])?;
         if stream == Stream::LEGACY {
             self.machine.driver.upload(at, &data)?;
         } else {
@@ -188,7 +205,7 @@ impl Program<'_> {
                 self.machine.driver.copy_h2d_async(at, data.as_ptr().cast(), words * 4, stream)
             }?;
         }
-        self.after(stream, &[], &[i])?;
+        self.after(lane, &[], &[i])?;
         self.buffers[i].model[first..first + words].copy_from_slice(&data);
         Ok(())
     }
@@ -200,15 +217,16 @@ impl Program<'_> {
         if self.rng.once_in(2) || self.pinned.used + words > self.pinned.words {
             return self.compare(i);
         }
-        let stream = self.stream();
-        self.before(stream, &[i], &[])?;
+        let lane = self.lane()?;
+        let stream = lane.stream;
+        self.before(lane, &[i], &[])?;
         let slot = self.pinned.used;
         // SAFETY: the slot is ours and nobody else's until the next check.
         unsafe {
             let to = self.pinned.at.add(slot).cast();
             self.machine.driver.copy_d2h_async(to, at, words * 4, stream)
         }?;
-        self.after(stream, &[i], &[])?;
+        self.after(lane, &[i], &[])?;
         self.pinned.used += words;
         let expected = self.buffers[i].model[first..first + words].to_vec();
         self.pinned.expected.push((slot, expected));
@@ -222,16 +240,26 @@ impl Program<'_> {
         }
         let (read, write) = (self.piece(from), self.piece(to));
         let n = read.1.min(write.1);
-        let stream = self.stream();
-        self.before(stream, &[from], &[to])?;
+        let lane = self.lane()?;
+        let stream = lane.stream;
+        self.before(lane, &[from], &[to])?;
         let dst = self.buffers[to].at + write.0 as u64 * 4;
         let src = self.buffers[from].at + read.0 as u64 * 4;
-        if stream == Stream::LEGACY && self.rng.once_in(2) {
-            self.machine.driver.copy_d2d(dst, src, n * 4)?;
-        } else {
-            self.machine.driver.copy_d2d_async(dst, src, n * 4, stream)?;
+        let (driver, bytes) = (&self.machine.driver, n * 4);
+        let cards = &self.machine.cards;
+        let across = (
+            (dst, cards[self.buffers[to].card].context),
+            (src, cards[self.buffers[from].card].context),
+        );
+        let far = across.0.1 != across.1.1 && self.rng.once_in(2);
+        match (stream == Stream::LEGACY && self.rng.once_in(2), far) {
+            // Between cards the call is asynchronous even so: it is ordered as one of the lane's.
+            (true, true) => driver.copy_peer(across.0, across.1, bytes)?,
+            (true, false) => driver.copy_d2d(dst, src, bytes)?,
+            (false, true) => driver.copy_peer_async(across.0, across.1, bytes, stream)?,
+            (false, false) => driver.copy_d2d_async(dst, src, bytes, stream)?,
         }
-        self.after(stream, &[from], &[to])?;
+        self.after(lane, &[from], &[to])?;
         let source = self.buffers[from].model[read.0..read.0 + n].to_vec();
         self.buffers[to].model[write.0..write.0 + n].copy_from_slice(&source);
         Ok(())
@@ -247,8 +275,9 @@ impl Program<'_> {
             1 => (u32::from_ne_bytes([byte; 4]), true),
             _ => (self.rng.next() as u32, false),
         };
-        let stream = self.stream();
-        self.before(stream, &[], &[i])?;
+        let lane = self.lane()?;
+        let stream = lane.stream;
+        self.before(lane, &[], &[i])?;
         let driver = &self.machine.driver;
         match (stream == Stream::LEGACY, by_bytes) {
             (true, true) => driver.set_d8(at, byte, words * 4)?,
@@ -256,7 +285,7 @@ impl Program<'_> {
             (false, true) => driver.set_d8_async(at, byte, words * 4, stream)?,
             (false, false) => driver.set_d32_async(at, value, words, stream)?,
         }
-        self.after(stream, &[], &[i])?;
+        self.after(lane, &[], &[i])?;
         self.buffers[i].model[first..first + words].fill(value);
         Ok(())
     }

@@ -20,9 +20,14 @@ fn driver_folder(test: &str) -> std::path::PathBuf {
 #[test]
 fn the_model_agrees_with_the_driver_in_every_order() {
     let folder = driver_folder("agrees");
-    for (seed, streams) in ["async", "eager", "lazy", "lazy:3", "random:5"].iter().enumerate() {
+    for (seed, streams) in
+        ["async", "eager", "lazy", "lazy:3", "random:5", "clocked"].iter().enumerate()
+    {
+        let devices = (1 + seed % 2).to_string();
         let out = Command::new(env!("CARGO_BIN_EXE_cuda-fuzz"))
             .args(["--sequences", "4", "--seed", &(seed * 100 + 1).to_string(), "--shrink", "20"])
+            .args(["--devices", &devices])
+            .env("SIMCUDA_DEVICES", &devices)
             .env("LD_LIBRARY_PATH", &folder)
             .env("SIMCUDA_STREAMS", streams)
             .env("SIMCUDA_GRANULARITY", "64KiB")
@@ -35,16 +40,36 @@ fn the_model_agrees_with_the_driver_in_every_order() {
 }
 
 #[test]
-fn a_failure_is_told_and_shrunk() {
+fn a_failure_is_told_shrunk_and_kept() {
+    let folder = driver_folder("told");
     let out = Command::new(env!("CARGO_BIN_EXE_cuda-fuzz"))
-        .args(["--sequences", "1", "--shrink", "30"])
-        .env("LD_LIBRARY_PATH", driver_folder("told"))
+        .args(["--sequences", "1", "--shrink", "60", "--save"])
+        .arg(&folder)
+        .env("LD_LIBRARY_PATH", &folder)
         .env("SIMCUDA_FAIL", "cuMemsetD32Async:9=719")
         .output()
         .expect("the program starts");
     let said = String::from_utf8_lossy(&out.stdout);
     assert_eq!(out.status.code(), Some(1), "{said}");
     assert!(said.contains("FAILED: step "), "{said}");
-    assert!(said.contains(" of 200 steps fail too:"), "{said}");
+    assert!(said.contains(" steps fail too:"), "{said}");
+    let kept = folder.join("seed-1.txt");
+    let text = std::fs::read_to_string(&kept).expect("the program was written");
+    assert!(text.contains("set SIMCUDA_FAIL=cuMemsetD32Async:9=719\n"), "{text}");
+    // Nine allocations, each with its first fill; nothing of the rest is needed.
+    assert_eq!(text.lines().filter(|l| l.starts_with("do ")).count(), 10, "{text}");
+
+    // What was written fails by itself, and not without what it fails from.
+    let replay = |fail: &str| {
+        Command::new(env!("CARGO_BIN_EXE_cuda-fuzz"))
+            .arg("--replay")
+            .arg(&kept)
+            .env("LD_LIBRARY_PATH", &folder)
+            .env("SIMCUDA_FAIL", fail)
+            .status()
+            .expect("the program starts")
+    };
+    assert_eq!(replay("cuMemsetD32Async:9=719").code(), Some(1));
+    assert_eq!(replay("").code(), Some(0));
     assert!(said.ends_with("0 passed, 1 failed\n"), "{said}");
 }

@@ -5,7 +5,8 @@ use crate::check::Trouble;
 use crate::coldpress::Extras;
 use crate::options::Options;
 use crate::program::Program;
-use cuda_client::{Code, Context, Device, Driver};
+use crate::rng::Rng;
+use cuda_client::{Code, Context, Driver};
 use std::fmt;
 
 /// How a run ended that ended well.
@@ -41,17 +42,17 @@ fn again<T>(refused: &mut u32, mut f: impl FnMut() -> Result<T, Code>) -> Result
 pub fn run(options: &Options, simulator: &Simulator) -> Result<Ran, String> {
     let mut ran = Ran::default();
     let driver = Driver::load().map_err(|e| e.to_string())?;
-    let (device, mut context) =
-        start(&driver, &mut ran.refused).map_err(|e| format!("start: {e}"))?;
+    again(&mut ran.refused, || driver.init()).map_err(|e| format!("start: {e}"))?;
     let mut program = None;
     // What an attempt that failed has made goes with the context.
     for _ in 0..2 {
-        match Program::new(options, options.seed, driver.clone()) {
+        // 1: in the primary context.
+        match Program::new(options, Rng::kept(&[1]), driver.clone()) {
             Ok(made) => program = Some(made),
             Err(_) => {
                 ran.refused += 1;
-                let anew = driver.primary_release(device).and_then(|()| driver.start(0));
-                (_, context) = anew.map_err(|e| format!("a new start: {e}"))?;
+                // Retained, if it came that far.
+                let _ = driver.device(0).and_then(|device| driver.primary_release(device));
                 continue;
             }
         }
@@ -62,32 +63,22 @@ pub fn run(options: &Options, simulator: &Simulator) -> Result<Ran, String> {
     go(options, &mut program, &mut ran)?;
     let off = program.extras.stats().is_some_and(|s| s.eviction_off != 0);
     let refusals = program.machine.refusals.clone();
+    only_context(&driver, program.machine.cards[0].context, &mut ran.refused)?;
     program.end().map_err(|e| format!("at the end: {e}"))?;
     ran.refused += refusals.get();
-    only_context(&driver, context, &mut ran.refused)?;
-    again(&mut ran.refused, || driver.primary_release(device))
-        .map_err(|e| format!("release: {e}"))?;
     ran.off = off || Extras::find(&driver).stats().is_some_and(|s| s.eviction_off != 0);
     ran.left = simulator.left();
-    let used = Extras::find(&driver).used().unwrap_or(0);
+    let used = Extras::find(&driver).used(0).unwrap_or(0);
     if used != 0 && ran.left.is_empty() {
         return Err(format!("{used} bytes are still in use, and nothing that holds them"));
     }
     Ok(ran)
 }
 
-fn start(driver: &Driver, refused: &mut u32) -> Result<(Device, Context), Code> {
-    again(refused, || driver.init())?;
-    let device = again(refused, || driver.device(0))?;
-    let context = again(refused, || driver.primary_retain(device))?;
-    again(refused, || driver.ctx_set_current(context))?;
-    Ok((device, context))
-}
-
 /// All steps; a step that is refused has changed nothing.
-fn go(options: &Options, program: &mut Program<'_>, ran: &mut Ran) -> Result<(), String> {
-    for &step in &options.steps {
-        match program.step(step) {
+fn go(options: &Options, program: &mut Program, ran: &mut Ran) -> Result<(), String> {
+    for step in 0..options.steps {
+        match program.step(options.seed, step).1 {
             Ok(()) => {}
             Err(Trouble::Driver(code)) => {
                 ran.refused += 1;
@@ -109,5 +100,5 @@ fn only_context(driver: &Driver, own: Context, refused: &mut u32) -> Result<(), 
     if popped != own || below != Context::NULL {
         return Err(format!("the contexts of the thread are {popped:?} on {below:?}"));
     }
-    Ok(())
+    again(refused, || driver.ctx_set_current(own)).map_err(|e| format!("current: {e}"))
 }

@@ -1,6 +1,7 @@
 //! The thread that works against the others: evicts, restores, turns coldpress off and on.
 
 use crate::World;
+use crate::coldpress::What;
 use crate::options::Options;
 use crate::rng::Rng;
 use crate::worker::Counts;
@@ -19,10 +20,10 @@ pub fn run(world: &World, options: &Options) -> Counts {
         // An address may be another's by the time it is used: that must do no harm either.
         let at = world.shared.somewhere(&mut rng);
         match rng.below(24) {
-            0..8 => world.extras.evict(None),
-            8..14 => world.extras.evict(Some(at)),
-            14..18 => world.extras.restore(Some(at)),
-            18..20 => world.extras.restore(None),
+            0..8 => drop(world.extras.evict(What::All)),
+            8..14 => drop(world.extras.evict(What::At(at))),
+            14..18 => drop(world.extras.restore(What::At(at))),
+            18..20 => drop(world.extras.restore(What::All)),
             20..23 => drop(world.extras.stats()),
             _ => {
                 if let Some(command) = &options.switch {

@@ -4,6 +4,7 @@
 //! that one wait for the home first. So everything on one buffer is ordered and everything else
 //! is free.
 
+use crate::coldpress::What;
 use crate::kernels::{Arg, Form, Kernel};
 use crate::reference;
 use crate::rng::Rng;
@@ -385,10 +386,10 @@ impl<'a> Worker<'a> {
     }
 
     fn advise(&mut self, which: usize) -> Result {
-        let at = Some(self.buffers[which].at);
+        let at = What::At(self.buffers[which].at);
         match self.rng.below(3) {
-            0 => self.world.extras.evict(at),
-            1 => self.world.extras.restore(at),
+            0 => drop(self.world.extras.evict(at)),
+            1 => drop(self.world.extras.restore(at)),
             _ => drop(self.driver.mem_info()?),
         }
         Ok(())
