@@ -126,6 +126,24 @@ mod tests {
             round_trip(&bytes);
         }
 
+        /// A bit of a page's record: its hash, its length, the word of a constant page.
+        #[test]
+        fn a_changed_record_is_seen(kind in 0u8..3, field in 0u8..3, bit in 0u32..64) {
+            let bytes: Vec<u8> = (0..4096u32).map(|i| match kind {
+                0 => 0,
+                1 => 7,
+                _ => (i ^ i >> 7) as u8,
+            }).collect();
+            let mut page = Page::encode(&bytes);
+            match (field, &mut page.mode) {
+                (0, _) => page.hash ^= 1 << (bit % 32),
+                (1, _) => page.len ^= 1 << (bit % 32),
+                (_, Mode::Const(word)) => *word ^= 1 << bit,
+                (_, mode) => *mode = Mode::Const(1 << bit),
+            }
+            prop_assert!(!page.decode(Some(&bytes), &mut vec![0; bytes.len()]));
+        }
+
         #[test]
         fn any_single_bit_changes_the_hash(len in 1usize..4000, at in any::<usize>(), bit in 0u8..8) {
             let bytes: Vec<u8> = (0..len).map(|i| (i ^ i >> 7) as u8).collect();

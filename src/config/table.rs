@@ -129,10 +129,15 @@ pub const OPTIONS: &[Opt] = &[
         values: "on, strict, restore",
         later: &[],
         doc: "which copies are checked",
-        long: "`on`: a copy is read back and its hash compared before the original is given up, \
-               and again when it is restored. `strict`: as `on`, and an operation waits for the \
-               verdict on what it needs (in this version `on` waits too). `restore`: only the \
-               check at restore.",
+        long: "`on`: before the original is given up the copy is decoded, the original is read \
+               once more, and their hashes are compared; at a restore what was stored is checked \
+               before it is sent and read back when it has arrived. A copy that is wrong at an \
+               eviction is dropped and the original stays; after three of these nothing is \
+               evicted any more. A restore that is wrong twice makes the buffer an error for \
+               every operation on it, until it is freed. `strict`: as `on`, and an operation \
+               waits for the verdict on what it needs (in this version `on` waits too). \
+               `restore`: only the checks at a restore, so bytes that change on their way out of \
+               the device are not noticed; an eviction moves half as many bytes.",
         since: "0.1",
         set: |config, text| {
             let values =

@@ -263,7 +263,7 @@ pub fn free_evicted(device: &'static Device, id: u32, block: &'static Block, tic
     if block.word.apply(Event::Free).is_err() {
         return;
     }
-    if was.is_evicted() {
+    if was.is_evicted() || was == State::Poisoned {
         engine::EVICTED.fetch_sub(1, Ordering::SeqCst);
     }
     let blob = block.cold.lock().blob.take();

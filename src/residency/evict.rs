@@ -12,7 +12,7 @@ use super::quiet::Quiet;
 use super::scan::{Graph, Targets};
 use super::state::{Event, State, Word};
 use super::ticket::{self, STAGING, Ticket, Work};
-use super::{fence, gauges, scan};
+use super::{fence, gauges, scan, verify};
 use crate::codec::{PAGE, Page};
 use crate::config::{self, Safety, Verify};
 use crate::driver::{CUresult, code};
@@ -246,45 +246,47 @@ fn move_out(
     bytes
 }
 
-/// Reads all mapped bytes of a block in address order, in pieces of whole pages.
+/// Reads all mapped bytes of a block in address order, in pieces of whole pages: calls `f` with a
+/// context, where the piece is and its bytes.
 fn each_chunk(
     device: &Device,
     block: &Block,
     staging: &mut [u8],
-    mut f: impl FnMut(u64, &[u8]) -> Result<(), CUresult>,
+    mut f: impl FnMut(usize, u64, &[u8]) -> Result<(), CUresult>,
 ) -> Result<(), CUresult> {
     let ctx = fence::context_on(device.ordinal).ok_or(code::INVALID_CONTEXT)?;
     let runs = runs(&block.cold.lock().extents);
     let granule = device.sizes.granule;
     for (first, granules) in runs {
-        let start = u64::from(first) * granule;
+        let start = block.base() + u64::from(first) * granule;
         let bytes = u64::from(granules) * granule;
         let mut at = 0;
         while at < bytes {
             let n = (bytes - at).min(STAGING as u64) as usize;
-            scan::download(ctx, block.base() + start + at, &mut staging[..n])?;
-            f(start + at, &staging[..n])?;
+            scan::download(ctx, start + at, &mut staging[..n])?;
+            f(ctx, start + at, &staging[..n])?;
             at += n as u64;
         }
     }
     Ok(())
 }
 
-/// Copies a block to the host tier; with `verify:on` the stored pages are decoded again and
-/// their hash compared before anybody relies on them.
+/// Copies a block to the host tier; with `verify:on` the stored pages are decoded again, the
+/// originals read once more, and both hashes compared before anybody relies on the copy.
 fn copy_out(device: &Device, block: &Block, work: &mut Work) -> Result<Blob, CUresult> {
     let targets = Targets::now();
     let mut blob = Blob { extents: runs(&block.cold.lock().extents), ..Blob::default() };
     let mut hits = scan::Hits::default();
     let check = config::get().verify != Verify::Restore;
     let mut decoded = [0u8; PAGE];
-    let Work { arena, staging } = work;
+    let Work { arena, staging, back } = work;
     let pages = super::memory::mapped_bytes(device, block).div_ceil(PAGE as u64) as usize;
     // The largest piece of bookkeeping; a program without memory must not be ended for it. Runs
     // that are no whole pages need a few more.
     blob.pages.try_reserve(pages + blob.extents.len()).map_err(|_| code::OUT_OF_MEMORY)?;
-    let copied = each_chunk(device, block, staging, |_, bytes| {
+    let copied = each_chunk(device, block, staging, |ctx, at, bytes| {
         hits.add(bytes, targets);
+        let before = blob.pages.len();
         for original in bytes.chunks(PAGE) {
             let page = Page::encode(original);
             let slot = match page.stored_len() {
@@ -297,10 +299,17 @@ fn copy_out(device: &Device, block: &Block, work: &mut Work) -> Result<Blob, CUr
             }
             let stored = slot.and_then(|s| arena.load(s, page.stored_len()));
             if !page.decode(stored, &mut decoded[..original.len()]) {
-                stats::page().verify_failures.add(1);
+                verify::distrust();
                 return Err(code::UNKNOWN);
             }
-            stats::page().bytes_verified.add(original.len() as u64);
+        }
+        if check {
+            let pages = blob.pages[before..].iter().map(|(page, _)| page);
+            if !verify::read_back(ctx, at, pages, &mut back[..bytes.len()])? {
+                verify::distrust();
+                return Err(code::UNKNOWN);
+            }
+            stats::page().bytes_verified.add(bytes.len() as u64);
         }
         Ok(())
     });

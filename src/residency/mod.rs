@@ -33,6 +33,7 @@ pub mod submit;
 pub mod tags;
 mod thread;
 mod ticket;
+mod verify;
 
 pub use fence::in_context;
 pub use restore::POISONED;

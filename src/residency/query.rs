@@ -89,11 +89,17 @@ pub fn describe(id: u32) -> String {
     let block = BLOCKS.get(id);
     let all = live(block);
     let bytes: u64 = all.iter().map(|(_, a)| a.size).sum();
+    let at = |(start, _): &(u64, Allocation)| format!("{:#x}", block.base() + start);
     let what = match all.len() {
         1 => "buffer".to_owned(),
         n => format!("{n} buffers"),
     };
-    format!("{what} of {bytes} bytes at {:#x} on device {}", block.base(), block.device())
+    // A line stays readable: the first few stand for many.
+    let mut places: Vec<String> = all.iter().take(8).map(at).collect();
+    if all.len() > places.len() {
+        places.push("..".to_owned());
+    }
+    format!("{what} of {bytes} bytes at {} on device {}", places.join(", "), block.device())
 }
 
 /// `cuMemGetInfo` under the limit: (free, total), where the driver says `real_free` and

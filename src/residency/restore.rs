@@ -2,7 +2,8 @@
 //!
 //! Runs under the ticket, outside any launch section. Never loses data: without memory the block
 //! goes back to SPILLED with its copy intact. Pages are decoded and checked on the host before
-//! they go up; a page that fails twice makes the block POISONED.
+//! they go up, and read back and checked when they are there; what fails twice makes the block
+//! POISONED.
 
 use super::block::{BLOCKS, Blob, Block, Extent};
 use super::engine::{self, EVICTED};
@@ -10,12 +11,13 @@ use super::evict::release_blob;
 use super::memory::{acquire_with, map_run, unmap_extents};
 use super::patience::Effort;
 use super::state::{Event, State};
-use super::ticket::{self, Ticket, Work};
-use super::{fence, gauges, scan};
-use crate::codec::PAGE;
+use super::ticket::{self, STAGING, Ticket, Work};
+use super::{fence, gauges, scan, verify};
+use crate::codec::{PAGE, Page};
 use crate::driver::{CUresult, code};
 use crate::heap::MAP;
 use crate::stats;
+use crate::tier::Slot;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -24,8 +26,8 @@ pub const POISONED: CUresult = code::ECC_UNCORRECTABLE;
 
 /// Makes a block resident, and every evicted block that its bytes point to: a kernel that gets
 /// this block can follow them. One try; NOT_READY asks for another one (`patience.rs`).
-pub fn restore(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<(), CUresult> {
-    let mut todo = vec![id];
+pub fn restore(wanted: u32, ticket: &mut Ticket, effort: Effort) -> Result<(), CUresult> {
+    let mut todo = vec![wanted];
     let mut filled: Vec<Filled> = Vec::new();
     // Resident blocks that the set names: until it is resident no scan sees that it does.
     let mut named = Pinned::default();
@@ -35,6 +37,13 @@ pub fn restore(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<(), CUres
         match block.word.load().state() {
             State::Compressed | State::Spilled => {}
             State::Poisoned => {
+                if id != wanted {
+                    let (from, to) = (super::query::describe(wanted), super::query::describe(id));
+                    let text = format!(
+                        "cannot restore {from} while the lost {to} is not freed: it leads there"
+                    );
+                    crate::say::once("leads-to-lost", &text);
+                }
                 result = Err(POISONED);
                 break;
             }
@@ -123,8 +132,8 @@ fn fill_one(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<Filled, CUre
     }
     match fill(device, block, &one.blob, ticket::work(ticket)) {
         Ok(()) => Ok(one),
-        Err(Fill::Corrupt(page)) => {
-            poison(id, block, &format!("page {page} does not have its hash"));
+        Err(Fill::Corrupt(why)) => {
+            poison(id, block, &why);
             take_memory_back(device, block, ticket);
             release_blob(Some(one.blob), ticket::work(ticket));
             Err(POISONED)
@@ -210,33 +219,62 @@ fn missing(runs: &[(u32, u32)], extents: &[Extent]) -> Vec<(u32, u32)> {
 }
 
 enum Fill {
-    Corrupt(usize),
+    Corrupt(String),
     Driver(CUresult),
 }
 
 fn fill(device: &engine::Device, block: &Block, blob: &Blob, work: &mut Work) -> Result<(), Fill> {
     let ctx = fence::context_on(device.ordinal).ok_or(Fill::Driver(code::INVALID_CONTEXT))?;
-    let Work { arena, staging } = work;
-    let mut pages = blob.pages.iter().enumerate();
+    let mut done = 0;
     for &(first, granules) in &blob.extents {
         let start = block.base() + u64::from(first) * device.sizes.granule;
         let bytes = u64::from(granules) * device.sizes.granule;
         let mut at = 0;
         while at < bytes {
-            let n = (bytes - at).min(staging.len() as u64) as usize;
-            for out in staging[..n].chunks_mut(PAGE) {
-                let Some((index, (page, slot))) = pages.next() else {
-                    return Err(Fill::Corrupt(blob.pages.len()));
-                };
-                let stored = slot.and_then(|s| arena.load(s, page.stored_len()));
-                // Once more before giving up: a transfer may have failed, not the copy.
-                if !page.decode(stored, out) && !page.decode(stored, out) {
-                    return Err(Fill::Corrupt(index));
+            let n = (bytes - at).min(STAGING as u64) as usize;
+            let pages = done..done + n.div_ceil(PAGE);
+            let Some(some) = blob.pages.get(pages.clone()) else {
+                return Err(Fill::Corrupt("its copy is not complete".to_owned()));
+            };
+            // Once more before giving up: a transfer may have failed, not the copy.
+            match bring(ctx, start + at, n, some, done, work) {
+                Ok(()) => {}
+                Err(Fill::Corrupt(_)) => {
+                    bring(ctx, start + at, n, some, done, work)?;
+                    stats::page().verify_repaired.add(1);
                 }
+                Err(failed) => return Err(failed),
             }
-            scan::upload(ctx, start + at, &staging[..n]).map_err(Fill::Driver)?;
+            done = pages.end;
             at += n as u64;
         }
+    }
+    Ok(())
+}
+
+/// Decodes `pages` (the first of them is number `number`), brings their `n` bytes to `start` and
+/// checks that they arrived.
+fn bring(
+    ctx: usize,
+    start: u64,
+    n: usize,
+    pages: &[(Page, Option<Slot>)],
+    number: usize,
+    work: &mut Work,
+) -> Result<(), Fill> {
+    let Work { arena, staging, back } = work;
+    for (i, (out, (page, slot))) in staging[..n].chunks_mut(PAGE).zip(pages).enumerate() {
+        let stored = slot.and_then(|s| arena.load(s, page.stored_len()));
+        if !page.decode(stored, out) {
+            stats::page().verify_failures.add(1);
+            return Err(Fill::Corrupt(format!("page {} does not have its hash", number + i)));
+        }
+    }
+    scan::upload(ctx, start, &staging[..n]).map_err(Fill::Driver)?;
+    let pages = pages.iter().map(|(page, _)| page);
+    if !verify::read_back(ctx, start, pages, &mut back[..n]).map_err(Fill::Driver)? {
+        stats::page().verify_failures.add(1);
+        return Err(Fill::Corrupt("its bytes do not arrive as they were sent".to_owned()));
     }
     Ok(())
 }
@@ -252,12 +290,11 @@ fn take_memory_back(device: &engine::Device, block: &Block, ticket: &mut Ticket)
     }
 }
 
+/// Its bytes are lost. It stays counted as evicted until it is freed: what names it must go on
+/// being found before it reaches the device, where it would be a fault that ends everything.
 fn poison(id: u32, block: &Block, why: &str) {
-    EVICTED.fetch_sub(1, Ordering::SeqCst);
     let _ = block.word.apply(Event::Poison);
-    let page = stats::page();
-    page.poisoned.add(1);
-    page.verify_failures.add(1);
+    stats::page().poisoned.add(1);
     let allocation = super::query::describe(id);
     crate::say::line(&format!(
         "cannot restore {allocation}: {why}; every operation on it returns an error"

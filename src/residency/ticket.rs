@@ -16,9 +16,11 @@ pub struct Work {
     pub arena: Arena,
     /// Where pages pass through between device and arena.
     pub staging: Vec<u8>,
+    /// As large, for what is read back to be compared.
+    pub back: Vec<u8>,
 }
 
-/// Bytes of the staging buffer.
+/// Bytes of each staging buffer.
 pub const STAGING: usize = 4 << 20;
 
 /// Proof of holding the ticket.
@@ -56,15 +58,23 @@ pub fn prepare() -> bool {
             return false;
         }
         staging.resize(STAGING, 0);
-        *ticket = Some(Work { arena: Arena::new(0, 0), staging });
+        let mut back = Vec::new();
+        if back.try_reserve_exact(STAGING).is_err() {
+            return false;
+        }
+        back.resize(STAGING, 0);
+        *ticket = Some(Work { arena: Arena::new(0, 0), staging, back });
     }
     true
 }
 
 /// The working set of the holder.
 pub fn work(ticket: &mut Ticket) -> &mut Work {
-    let work =
-        ticket.get_or_insert_with(|| Work { arena: Arena::new(0, 0), staging: vec![0; STAGING] });
+    let work = ticket.get_or_insert_with(|| Work {
+        arena: Arena::new(0, 0),
+        staging: vec![0; STAGING],
+        back: vec![0; STAGING],
+    });
     // Nothing, too, is the answer where the machine could not be asked: it may be by now.
     if work.arena.limit() == 0 {
         let limit = config::get().host_limit_bytes();

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The first word of a page: `coldprss`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"coldprss");
 /// Of the layout below.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Devices a page has room for.
 pub const DEVICES: usize = 16;
 /// Reasons to pin a page has room for.
@@ -148,6 +148,10 @@ page! {
         bytes_verified: Counter = Counter::new(),
         /// Copies that failed the check.
         verify_failures: Counter = Counter::new(),
+        /// Of those, at an eviction: the original stayed.
+        evict_mismatches: Counter = Counter::new(),
+        /// Transfers that failed the check and were right the second time.
+        verify_repaired: Counter = Counter::new(),
         /// Blocks that could not be restored.
         poisoned: Counter = Counter::new(),
         /// Scans for addresses.
@@ -194,7 +198,7 @@ macro_rules! counters {
 counters! {
     allocations frees launches oom_returned oom_avoided over_limit_launches pool_converted
     evictions evicted_bytes eviction_ns restores restored_bytes bytes_verified verify_failures
-    poisoned scans scan_ns scan_bytes refused_scan_hit refused_fence_timeout
+    evict_mismatches verify_repaired poisoned scans scan_ns scan_bytes refused_scan_hit refused_fence_timeout
     refused_no_host_memory refused_nothing_cold
 }
 

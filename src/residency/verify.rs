@@ -1,0 +1,46 @@
+//! Checks of transfers by reading back.
+//!
+//! The hash of a page is made from the bytes that came down, and checked on the host before they
+//! go up, so by itself it sees nothing of a transfer. Until kernels hash on the device, what was
+//! transferred is downloaded once more and hashed again, while nothing can write it: at an
+//! eviction in the quiet, before anything is unmapped; at a restore before the block is usable.
+
+use super::engine;
+use super::scan;
+use crate::codec::{PAGE, Page, page_hash};
+use crate::driver::CUresult;
+use crate::stats;
+
+/// So many copies that were not right at an eviction, and nothing is evicted any more.
+const PATIENCE: u64 = 3;
+
+/// Whether the device memory at `start`, read once more into `buffer`, has the hashes of `pages`.
+/// Pages and buffer are of the same length.
+pub fn read_back<'a>(
+    ctx: usize,
+    start: u64,
+    pages: impl Iterator<Item = &'a Page>,
+    buffer: &mut [u8],
+) -> Result<bool, CUresult> {
+    scan::download(ctx, start, buffer)?;
+    let mut chunks = buffer.chunks(PAGE);
+    let right = pages.zip(&mut chunks).all(|(page, bytes)| page_hash(bytes) == page.hash);
+    Ok(right && chunks.next().is_none())
+}
+
+/// A copy made for an eviction is not right: the original stays. Hardware that does this again
+/// and again is not trusted with memory any more.
+pub fn distrust() {
+    let page = stats::page();
+    page.verify_failures.add(1);
+    page.evict_mismatches.add(1);
+    crate::say::once(
+        "verify-evict",
+        "a copy did not have the hash of its original; the original stays on the device",
+    );
+    if page.evict_mismatches.get() >= PATIENCE && engine::set_latched() {
+        let why = "copies to host memory come out wrong";
+        page.set_eviction_off(why);
+        crate::say::line(&format!("eviction is off from here on: {why}"));
+    }
+}
