@@ -14,6 +14,7 @@ pub mod registry;
 pub mod residency;
 pub mod say;
 pub mod stats;
+pub mod sync;
 pub mod tier;
 pub mod units;
 pub mod vmm;

@@ -10,6 +10,7 @@ use std::process::Command;
 /// Every module and what it may use. Lower layers stand first; the leaves may use each other
 /// downwards only.
 const USES: &[(&str, &str)] = &[
+    ("sync", ""),
     ("units", ""),
     ("os", ""),
     ("config", "units"),
@@ -32,7 +33,7 @@ const USES: &[(&str, &str)] = &[
     // The command reads what processes publish. It asks the driver, never the engine.
     ("cli", "LEAVES driver codec policy"),
 ];
-const LEAVES: &str = "units os config stats say";
+const LEAVES: &str = "sync units os config stats say";
 
 /// Where `unsafe` may stand: a folder with everything in it, or one file.
 const UNSAFE: &[&str] = &[

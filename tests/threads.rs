@@ -130,5 +130,5 @@ fn nobody_waits_for_the_pins_of_a_queue() {
         .env("COLDPRESS_RESTORE_WAIT", "10s")
         .env("COLDPRESS_LIMIT", "9MiB");
     let outcome = run.args(["queue", "10"]).outcome().well();
-    assert_eq!(outcome.stdout, "restored: no, quick, filled: 0\n", "{}", outcome.stderr);
+    assert_eq!(outcome.stdout, "restored: no, quick, failed: 0\n", "{}", outcome.stderr);
 }

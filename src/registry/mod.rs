@@ -7,4 +7,7 @@ pub mod contexts;
 pub mod functions;
 pub mod globals;
 pub mod host;
+mod slot;
 pub mod streams;
+
+use crate::sync;

@@ -9,6 +9,7 @@
 //! (`with_pinned`) to end.
 
 use super::contexts;
+use super::slot::Slot;
 use crate::driver::Handle;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -39,21 +40,8 @@ static STREAMS: Table = Table {
     slots: [const { AtomicU32::new(0) }; TABLE],
 };
 
-/// One exclusive slot.
-struct Slot {
-    handle: AtomicUsize,
-    ctx: AtomicUsize,
-    pins: AtomicU32,
-    doomed: AtomicBool,
-}
-
 static SLOTS: [Slot; 64] = [const {
-    Slot {
-        handle: AtomicUsize::new(0),
-        ctx: AtomicUsize::new(0),
-        pins: AtomicU32::new(0),
-        doomed: AtomicBool::new(false),
-    }
+    Slot { handle: AtomicUsize::new(0), ctx: AtomicUsize::new(0), pins: AtomicU32::new(0) }
 }; 64];
 
 /// Which exclusive slots may be given out, and which wait for the next quiet.
@@ -124,10 +112,7 @@ pub fn created(stream: Handle, ctx: usize) {
         return;
     }
     free.free &= !(1 << slot);
-    let entry = &SLOTS[usize::from(slot)];
-    entry.doomed.store(false, Ordering::Release);
-    entry.ctx.store(ctx, Ordering::Release);
-    entry.handle.store(handle, Ordering::Release);
+    SLOTS[usize::from(slot)].give(handle, ctx);
 }
 
 /// Under the lock of `FREE`.
@@ -165,11 +150,10 @@ pub fn destroying(stream: Handle) {
     }
     bury(at);
     let entry = &SLOTS[usize::from(slot)];
-    entry.doomed.store(true, Ordering::SeqCst);
-    entry.handle.store(0, Ordering::Release);
+    entry.take();
     free.resting |= 1 << slot;
     drop(free);
-    while entry.pins.load(Ordering::SeqCst) > 0 {
+    while entry.in_use() {
         std::thread::yield_now();
     }
 }
@@ -251,12 +235,7 @@ pub fn per_thread_in_use() -> bool {
 
 /// Runs `f` with the stream of a slot, which cannot be destroyed meanwhile; `None` if it has gone.
 pub fn with_pinned<R>(slot: u8, f: impl FnOnce(Handle) -> R) -> Option<R> {
-    let entry = &SLOTS[usize::from(slot)];
-    entry.pins.fetch_add(1, Ordering::SeqCst);
-    let handle = entry.handle.load(Ordering::SeqCst);
-    let result = (handle != 0 && !entry.doomed.load(Ordering::SeqCst)).then(|| f(handle as Handle));
-    entry.pins.fetch_sub(1, Ordering::SeqCst);
-    result
+    SLOTS[usize::from(slot)].with_pinned(|handle| f(handle as Handle))
 }
 
 #[cfg(test)]

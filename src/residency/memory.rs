@@ -113,6 +113,8 @@ fn rescue(
     // A little more than asked, so that the next allocation need not stop the world again.
     let batch = need.max(device.limit / 8);
     tracing::debug!(device = device.ordinal, bytes = need, "short of memory");
+    // Asked before looking for what is not pinned: who lets go in between counts.
+    let awaited = submit::others_hold_pins();
     retire(device, ticket);
     if let Some(handles) = attempt_converting(device, granules)? {
         return Ok(handles);
@@ -138,7 +140,7 @@ fn rescue(
                     return Ok(handles);
                 }
                 // Blocks that other operations hold pinned come free when those are submitted.
-                evicted > 0 || converted || submit::others_hold_pins()
+                evicted > 0 || converted || awaited
             }
             Ok(None) => true,
             // No fence there can cover everything: nothing is ever evicted.

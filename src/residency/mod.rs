@@ -5,18 +5,20 @@
 //!
 //! A reader's way through it: `state` (what can happen to a block), `block` (what a block is),
 //! `engine` (devices and sizes), `alloc` with `shared` and `slab` (giving out memory), `memory`
-//! (physical memory under the limit), `section`, `ticket`, `quiet`, `fence` and `patience` (who may
-//! do what when, and who waits how long), `submit` (what a launch or copy goes through), `scan`, `evict`, `restore`, and `query`,
-//! `control`, `prefetch`, `contexts` for the outside.
+//! (physical memory under the limit), `section` with `epoch`, `ticket`, `quiet`, `fence`, `holders`
+//! and `patience` (who may do what when, and who waits how long), `submit` (what a launch or copy
+//! goes through), `scan`, `evict`, `restore`, and `query`, `control`, `prefetch`, `contexts` for the outside.
 
 pub mod alloc;
 pub mod block;
 pub mod contexts;
 pub mod control;
 pub mod engine;
+mod epoch;
 mod evict;
 mod fence;
 mod gauges;
+mod holders;
 mod manager;
 mod memory;
 mod patience;
@@ -37,6 +39,8 @@ mod verify;
 
 pub use fence::in_context;
 pub use restore::POISONED;
+
+use crate::sync;
 
 /// A time stamp for ages: only its order counts.
 #[inline]

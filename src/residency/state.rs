@@ -6,8 +6,8 @@
 //! copy: `BeginEvict` and `Reuse` start a new generation.
 #![forbid(unsafe_code)]
 
+use super::sync::{AtomicU64, Ordering};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the bytes of a block are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,6 +7,7 @@
 use super::block::{BLOCKS, Block};
 use super::engine::{self, EVICTED};
 use super::evict::Why;
+use super::holders::Holders;
 use super::patience::{self, Effort, PATIENCE, patiently};
 use super::restore::{POISONED, restore};
 use super::scan::Targets;
@@ -232,17 +233,15 @@ impl Needs<'_> {
     }
 }
 
-/// Operations that hold pins right now, and whether this thread's is one of them. An operation
-/// that queues for the ticket holds none, so it is not counted: whoever has the ticket would wait
-/// for it in vain.
-static HOLDERS: AtomicU32 = AtomicU32::new(0);
+static HOLDERS: Holders = Holders(AtomicU32::new(0));
 thread_local! {
+    /// Whether the operation of this thread is one of them.
     static HOLDING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// True while other threads' operations keep blocks pinned that will come free by themselves.
 pub fn others_hold_pins() -> bool {
-    HOLDERS.load(Ordering::Acquire) > u32::from(HOLDING.with(Cell::get))
+    HOLDING.with(|mine| HOLDERS.others(mine))
 }
 
 /// The pins of one operation, dropped together.
@@ -254,10 +253,7 @@ impl Pins {
     fn try_add(&mut self, block: &'static Block, _ticket: &Ticket) -> bool {
         let pinned = block.word.apply(Event::Pin).is_ok();
         if pinned {
-            if self.0.is_empty() {
-                HOLDERS.fetch_add(1, Ordering::AcqRel);
-                HOLDING.with(|h| h.set(true));
-            }
+            HOLDING.with(|mine| HOLDERS.begin(mine));
             self.0.push(block);
         }
         pinned
@@ -269,10 +265,7 @@ impl Drop for Pins {
         for block in &self.0 {
             let _ = block.word.apply(Event::Unpin);
         }
-        if !self.0.is_empty() {
-            HOLDING.with(|h| h.set(false));
-            HOLDERS.fetch_sub(1, Ordering::AcqRel);
-        }
+        HOLDING.with(|mine| HOLDERS.end(mine));
     }
 }
 

@@ -1,0 +1,18 @@
+//! Under shuttle.
+#![allow(clippy::duplicate_mod, reason = "the same source, once for each checker")]
+
+/// The checker's atomics.
+pub mod sync {
+    pub use shuttle::sync::atomic::{
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
+}
+
+#[path = "../../../src/residency/epoch.rs"]
+pub mod epoch;
+#[path = "../../../src/residency/holders.rs"]
+pub mod holders;
+#[path = "../../../src/registry/slot.rs"]
+pub mod slot;
+#[path = "../../../src/residency/state.rs"]
+pub mod state;
