@@ -52,10 +52,10 @@ fn json_is_versioned_and_complete() {
     );
     assert_eq!(
         keys(&process["counters"]),
-        "allocations bytes_verified evicted_bytes eviction_ns evictions frees launches \
+        "allocations bytes_verified evict_mismatches evicted_bytes eviction_ns evictions frees launches \
          oom_avoided oom_returned over_limit_launches poisoned pool_converted \
          refused_fence_timeout refused_no_host_memory refused_nothing_cold refused_scan_hit \
-         restored_bytes restores scan_bytes scan_ns scans verify_failures"
+         restored_bytes restores scan_bytes scan_ns scans verify_failures verify_repaired"
     );
     assert_eq!(
         keys(&process["devices"][0]),
