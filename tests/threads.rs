@@ -97,12 +97,14 @@ fn eight_threads_keep_every_word() {
         "threads": 8, "counts": total }));
 }
 
-/// The check itself: the simulator says yes to a fill and does not do it.
+/// The check itself: the simulator says yes to some fills and does not do them. Some, since what
+/// one of them should have written may be written over before anybody looks.
 #[test]
 fn a_lost_write_is_found() {
+    let lost: Vec<String> = (3..23).map(|n| format!("cuMemsetD32Async:{n}=0")).collect();
     let outcome = Run::new(&artefact("cuda-threads"))
-        .env("SIMCUDA_FAIL", "cuMemsetD32Async:3=0")
-        .args(["--milliseconds", "400"])
+        .env("SIMCUDA_FAIL", lost.join(","))
+        .args(["--milliseconds", "2000"])
         .outcome();
     assert_eq!(outcome.status.code(), Some(1), "{outcome:#?}");
     assert!(outcome.stdout.contains("words are wrong"), "{outcome:#?}");
@@ -121,16 +123,18 @@ fn a_block_stays_while_a_free_of_it_waits() {
     assert_eq!(outcome.stdout, expected, "{}", outcome.stderr);
 }
 
-/// Who has the ticket does not wait for the pins of those who queue for it: they hold none.
+/// Who has the ticket does not wait for the pins of those who queue for it: they hold none. How
+/// long the restore looks for memory depends on how often the others hold some; no operation may
+/// fail over it. (That it is not their queueing is shown in `tests/model`.)
 #[test]
 fn nobody_waits_for_the_pins_of_a_queue() {
     let run = Run::preloaded(&program("meanwhile"))
         .env("SIMCUDA_MEMORY", "64MiB")
         .env("SIMCUDA_GRANULARITY", "64KiB")
-        .env("COLDPRESS_RESTORE_WAIT", "40s")
+        .env("COLDPRESS_RESTORE_WAIT", "10s")
         .env("COLDPRESS_LIMIT", "9MiB")
         .timeout(std::time::Duration::from_secs(240));
-    // Half of that is slow: a machine under load needs some, the mistake needs all of it.
-    let outcome = run.args(["queue", "40"]).outcome().well();
-    assert_eq!(outcome.stdout, "restored: no, quick, failed: 0\n", "{}", outcome.stderr);
+    let outcome = run.args(["queue", "10"]).outcome().well();
+    let said = outcome.stdout.strip_prefix("restored: no, ");
+    assert!(said.is_some_and(|s| s.ends_with(", failed: 0\n")), "{outcome:#?}");
 }
