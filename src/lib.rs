@@ -5,6 +5,7 @@ pub mod codec;
 pub mod config;
 pub mod driver;
 pub mod exports;
+mod fault;
 pub mod heap;
 pub mod hooks;
 pub mod intercept;

@@ -16,6 +16,7 @@ const USES: &[(&str, &str)] = &[
     ("config", "units"),
     ("stats", "config units os"),
     ("say", "stats config units os"),
+    ("fault", ""),
     ("driver", "LEAVES"),
     ("codec", "LEAVES driver"),
     ("heap", "LEAVES"),
@@ -33,7 +34,7 @@ const USES: &[(&str, &str)] = &[
     // The command reads what processes publish. It asks the driver, never the engine.
     ("cli", "LEAVES driver codec policy"),
 ];
-const LEAVES: &str = "sync units os config stats say";
+const LEAVES: &str = "sync units os config stats say fault";
 
 /// Where `unsafe` may stand: a folder with everything in it, or one file.
 const UNSAFE: &[&str] = &[

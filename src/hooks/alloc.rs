@@ -4,6 +4,7 @@ use super::{answer, managed, real, within};
 use crate::config::{self, FreeSync, Mode};
 use crate::driver::{Api, CUdeviceptr, CUresult, code};
 use crate::hook;
+use crate::intercept::guard;
 use crate::registry::{contexts, functions};
 use crate::residency::alloc::{self, Order, Request};
 use crate::residency::query;
@@ -19,7 +20,7 @@ hook! {
             Ok(Some((context, device))) if !dptr.is_null() => {
                 let request = Request { size: bytes as u64, slot: None, context };
                 // SAFETY: not null, and the program wants its answer there.
-                unsafe { give(dptr, alloc::alloc(device, request)) }
+                guard::real(|| unsafe { give(dptr, alloc::alloc(device, request)) })
             }
             Err(e) => e,
             Ok(_) => observed(bytes, real!(api.cuMemAlloc_v2(dptr, bytes))),
@@ -43,13 +44,13 @@ hook! {
         };
         let request = Request { size: size as u64, slot: None, context };
         // SAFETY: neither is null, and the program wants its answers there.
-        unsafe {
+        guard::real(|| unsafe {
             let result = give(dptr, alloc::alloc(device, request));
             if result == code::SUCCESS {
                 answer(pitch, row);
             }
             result
-        }
+        })
     }
 
     fn cuMemFree_v2(dptr: CUdeviceptr) |api| {
@@ -64,7 +65,7 @@ hook! {
         }
         // The driver frees nothing without a context, whatever the pointer.
         match contexts::is_current() {
-            Ok(true) => free(api, dptr).err().unwrap_or(code::SUCCESS),
+            Ok(true) => guard::served(|| free(api, dptr).err().unwrap_or(code::SUCCESS)),
             Ok(false) => code::INVALID_CONTEXT,
             Err(e) => e,
         }
@@ -120,7 +121,9 @@ fn free(api: &Api, ptr: CUdeviceptr) -> Result<(), CUresult> {
         _ if config::get().free_sync == FreeSync::Off => Order::After(unstamped()),
         _ => Order::After(u64::MAX),
     };
-    alloc::finish_free(alloc::begin_free(ptr)?, order);
+    let freed = alloc::begin_free(ptr)?;
+    guard::decided(code::SUCCESS);
+    alloc::finish_free(freed, order);
     Ok(())
 }
 

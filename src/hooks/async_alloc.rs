@@ -4,6 +4,7 @@ use super::alloc::{give, unstamped};
 use super::{latched, real};
 use crate::driver::{Api, CUdeviceptr, CUresult, Handle, code};
 use crate::hook;
+use crate::intercept::guard;
 use crate::registry::contexts::{self, Context};
 use crate::registry::streams;
 use crate::residency::alloc::{self, Order, Request};
@@ -78,7 +79,7 @@ impl Place {
     unsafe fn allocate(self, dptr: *mut CUdeviceptr, bytes: usize) -> CUresult {
         let request = Request { size: bytes as u64, slot: Some(self.slot), context: self.context };
         // SAFETY: the caller's promise.
-        unsafe { give(dptr, alloc::alloc(self.device, request)) }
+        guard::real(|| unsafe { give(dptr, alloc::alloc(self.device, request)) })
     }
 }
 
@@ -147,13 +148,14 @@ fn from_pool(
 }
 
 fn free(dptr: CUdeviceptr, slot: u8) -> CUresult {
-    match alloc::begin_free(dptr) {
+    guard::served(|| match alloc::begin_free(dptr) {
         Ok(freed) => {
+            guard::decided(code::SUCCESS);
             alloc::finish_free(freed, Order::After(1 << slot | unstamped()));
             code::SUCCESS
         }
         Err(e) => e,
-    }
+    })
 }
 
 fn capturing(api: &Api, stream: Handle, per_thread: bool) -> bool {

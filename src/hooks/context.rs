@@ -161,11 +161,20 @@ fn going(api: &Api, ctx: usize, call: impl FnOnce() -> CUresult) -> CUresult {
 /// Ends everything of ours in a context. `waited`: all its work has finished; `alive`: the driver
 /// still has it.
 fn forget(ctx: usize, waited: bool, alive: bool) {
+    let _forgotten = Forgotten(ctx);
     residency::contexts::going(ctx, waited, alive);
-    streams::context_gone(ctx);
-    globals::context_going(ctx);
-    functions::unloading();
-    contexts::gone(ctx);
+}
+
+/// A context that nothing of ours names any more once this goes, after a panic as well.
+struct Forgotten(usize);
+
+impl Drop for Forgotten {
+    fn drop(&mut self) {
+        streams::context_gone(self.0);
+        globals::context_going(self.0);
+        functions::unloading();
+        contexts::gone(self.0);
+    }
 }
 
 /// A primary context is only ever released: the driver refuses to destroy it, and it goes on.
@@ -175,6 +184,9 @@ fn destroying(api: &Api, ctx: Handle, call: impl FnOnce() -> CUresult) -> CUresu
 
 fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
     let Ok(ordinal) = u8::try_from(device) else { return call() };
+    if engine::frozen() {
+        return releasing_frozen(api, ordinal, call);
+    }
     let result = match contexts::primary_ending(ordinal) {
         Some(ctx) => going(api, ctx, call),
         None => call(),
@@ -199,6 +211,21 @@ fn primary_active(api: &Api, device: CUdevice) -> bool {
     // SAFETY: live locals; a call that fails leaves them as they are.
     unsafe { (api.cuDevicePrimaryCtxGetState)(device, &mut flags, &mut active) };
     active != 0
+}
+
+/// After a panic the count of retains may be wrong, so the driver says whether that was the last.
+fn releasing_frozen(api: &Api, ordinal: u8, call: impl FnOnce() -> CUresult) -> CUresult {
+    let ctx = contexts::primary(ordinal);
+    let result = call();
+    let (Some(ctx), code::SUCCESS) = (ctx, result) else { return result };
+    contexts::primary_released(ordinal);
+    if !primary_active(api, i32::from(ordinal)) {
+        // Its end has waited for its work.
+        forget(ctx, true, false);
+    } else if contexts::primary(ordinal).is_none() {
+        contexts::primary_retained(ordinal, ctx);
+    }
+    result
 }
 
 fn resetting(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {

@@ -3,6 +3,7 @@
 use super::{answer, real};
 use crate::driver::{CUdeviceptr, CUresult, Handle, code};
 use crate::hook;
+use crate::intercept::guard;
 use crate::registry::contexts::{self, Context};
 use crate::registry::{functions, globals};
 use std::ffi::c_char;
@@ -29,9 +30,14 @@ hook! {
             Err(e) => return e,
         };
         let (mut at, mut len) = (0, 0);
-        let result = real!(api.cuModuleGetGlobal_v2(&mut at, &mut len, module, name));
-        // SAFETY: the program's own pointers, each of which may be null.
-        unsafe { global((module, context), (at, dptr), (len, bytes), result) }
+        let result = guard::real(|| {
+            // SAFETY: the program's own call, and its own pointers, each of which may be null.
+            unsafe {
+                let result = (api.cuModuleGetGlobal_v2)(&mut at, &mut len, module, name);
+                answered(result, (at, dptr), (len, bytes))
+            }
+        });
+        global((module, context), at, len, result)
     }
 
     fn cuLibraryGetGlobal(
@@ -45,9 +51,14 @@ hook! {
             Err(e) => return e,
         };
         let (mut at, mut len) = (0, 0);
-        let result = real!(api.cuLibraryGetGlobal(&mut at, &mut len, library, name));
-        // SAFETY: as above.
-        unsafe { global((library, context), (at, dptr), (len, bytes), result) }
+        let result = guard::real(|| {
+            // SAFETY: as above.
+            unsafe {
+                let result = (api.cuLibraryGetGlobal)(&mut at, &mut len, library, name);
+                answered(result, (at, dptr), (len, bytes))
+            }
+        });
+        global((library, context), at, len, result)
     }
 
     fn cuLibraryUnload(library: Handle) |api| {
@@ -85,25 +96,34 @@ hook! {
     }
 }
 
-/// Remembers a global and tells the program what it asked for.
+/// Tells the program what it asked for: with the call, so that a panic after it changes nothing.
 ///
 /// # Safety
 /// The two pointers are null or may be written.
-unsafe fn global(
-    (module, context): (Handle, Option<Context>),
+unsafe fn answered(
+    result: CUresult,
     (at, dptr): (CUdeviceptr, *mut CUdeviceptr),
     (len, bytes): (usize, *mut usize),
-    result: CUresult,
 ) -> CUresult {
     if result == code::SUCCESS {
-        if let Some(context) = context {
-            globals::add(module as usize, at, len, context);
-        }
         // SAFETY: the caller's promise.
         unsafe {
             answer(dptr, at);
             answer(bytes, len);
         }
+    }
+    result
+}
+
+/// Remembers a global that the driver has told of.
+fn global(
+    (module, context): (Handle, Option<Context>),
+    at: CUdeviceptr,
+    len: usize,
+    result: CUresult,
+) -> CUresult {
+    if let (code::SUCCESS, Some(context)) = (result, context) {
+        globals::add(module as usize, at, len, context);
     }
     result
 }

@@ -6,6 +6,7 @@ use super::{answer, latched, real};
 use crate::driver::types::CUmemLocation;
 use crate::driver::{Api, CUdeviceptr, CUresult, code};
 use crate::hook;
+use crate::intercept::guard;
 use crate::registry::contexts;
 use crate::residency::control::{self, Which};
 use crate::residency::query::{self, Found};
@@ -47,13 +48,15 @@ hook! {
             Ok(None) => return code::INVALID_CONTEXT,
             Err(e) => return e,
         }
-        let Some(found) = query::find(dptr) else { return code::NOT_FOUND };
-        // SAFETY: the program's own pointers, each of which may be null.
-        unsafe {
-            answer(base, found.base);
-            answer(bytes, found.allocation.size as usize);
-        }
-        code::SUCCESS
+        guard::served(|| {
+            let Some(found) = query::find(dptr) else { return code::NOT_FOUND };
+            // SAFETY: the program's own pointers, each of which may be null.
+            unsafe {
+                answer(base, found.base);
+                answer(bytes, found.allocation.size as usize);
+            }
+            code::SUCCESS
+        })
     }
 
     fn cuMemGetAccess(flags: *mut u64, location: *const CUmemLocation, ptr: CUdeviceptr) |api| {
@@ -63,9 +66,11 @@ hook! {
         match (ours, place) {
             (Some(found), Some(place)) if place.kind == ON_DEVICE && !flags.is_null() => {
                 let access = u64::from(if may_access(found.device, place.id) { READ_WRITE } else { 0 });
-                // SAFETY: not null, and the program wants its answer there.
-                unsafe { answer(flags, access) };
-                code::SUCCESS
+                guard::served(|| {
+                    // SAFETY: not null, and the program wants its answer there.
+                    unsafe { answer(flags, access) };
+                    code::SUCCESS
+                })
             }
             _ => real!(api.cuMemGetAccess(flags, location, ptr)),
         }
@@ -77,15 +82,15 @@ hook! {
             return call();
         }
         let Some(found) = query::find(ptr) else { return code::INVALID_VALUE };
-        match value(api, attribute, ptr, &found) {
-            Some(value) => match value {
+        guard::served(|| match value(api, attribute, ptr, &found) {
+            Some(Ok(value)) => {
                 // SAFETY: the program gives room for this attribute.
-                Ok(value) => unsafe { value.write(data) },
-                Err(e) => return e,
-            },
-            None => return ask(attribute, ptr, call),
-        }
-        code::SUCCESS
+                unsafe { value.write(data) };
+                code::SUCCESS
+            }
+            Some(Err(e)) => e,
+            None => ask(attribute, ptr, call),
+        })
     }
 
     fn cuPointerGetAttributes(
@@ -102,7 +107,8 @@ hook! {
             let nobody = (&raw const NOBODY) as CUdeviceptr;
             return real!(api.cuPointerGetAttributes(n, attributes, data, nobody));
         };
-        for i in 0..n as usize {
+        guard::served(|| {
+            for i in 0..n as usize {
             // SAFETY: the program says that `n` entries are in both lists.
             let (attribute, to) = unsafe { (*attributes.add(i), *data.add(i)) };
             if to.is_null() {
@@ -124,6 +130,7 @@ hook! {
             }
         }
         code::SUCCESS
+        })
     }
 
     fn cuPointerSetAttribute(value: *const c_void, attribute: i32, ptr: CUdeviceptr) |api| {

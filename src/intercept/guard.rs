@@ -12,6 +12,7 @@
 
 use super::lifecycle;
 use crate::driver::{CUresult, code};
+use crate::fault;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,10 +22,14 @@ struct Thread {
     entered: Cell<bool>,
     /// What the real call of the present hook returned, once it was made.
     made: Cell<Option<CUresult>>,
+    /// Its name; only kept in builds with debug assertions.
+    name: Cell<&'static str>,
 }
 
 thread_local! {
-    static THREAD: Thread = const { Thread { entered: Cell::new(false), made: Cell::new(None) } };
+    static THREAD: Thread = const {
+        Thread { entered: Cell::new(false), made: Cell::new(None), name: Cell::new("") }
+    };
 }
 
 /// Defines a hook: an entry point of the driver with a meaning of our own.
@@ -90,7 +95,10 @@ pub fn run(
             return direct();
         }
         thread.made.set(None);
-        let result = match catch_unwind(AssertUnwindSafe(body)) {
+        if cfg!(debug_assertions) {
+            thread.name.set(name);
+        }
+        let result = match catch_unwind(AssertUnwindSafe(|| followed(name, body))) {
             Ok(result) => result,
             Err(_) => after_panic(name, thread.made.get(), &direct),
         };
@@ -102,17 +110,44 @@ pub fn run(
     })
 }
 
+#[inline(always)]
+fn followed<R>(name: &'static str, body: impl FnOnce() -> R) -> R {
+    fault::point("enter", name);
+    let result = body();
+    fault::point("leave", name);
+    result
+}
+
 /// Makes the call the program asked for. Only this call is recorded; what the engine asks of the
 /// driver on the way is its own business.
 #[inline(always)]
 pub fn real(call: impl FnOnce() -> CUresult) -> CUresult {
-    #[cfg(debug_assertions)]
-    fault::point(fault::BEFORE);
+    fault::point("before", name());
     let result = call();
     THREAD.with(|thread| thread.made.set(Some(result)));
-    #[cfg(debug_assertions)]
-    fault::point(fault::AFTER);
+    fault::point("after", name());
     result
+}
+
+/// As [`real`] for what the driver cannot do in our place: memory of ours is freed, or asked about.
+/// A panic before it is done is `CUDA_ERROR_UNKNOWN`, and the driver is not asked.
+#[inline(always)]
+pub fn served(answer: impl FnOnce() -> CUresult) -> CUresult {
+    THREAD.with(|thread| thread.made.set(Some(code::UNKNOWN)));
+    real(answer)
+}
+
+/// From here on the call has happened, with this result; a panic in what is left to do for it does
+/// not undo that.
+#[inline(always)]
+pub fn decided(result: CUresult) {
+    THREAD.with(|thread| thread.made.set(Some(result)));
+}
+
+/// The hook whose body runs on this thread, where panics are asked for by its name.
+#[inline(always)]
+fn name() -> &'static str {
+    if cfg!(debug_assertions) { THREAD.with(|thread| thread.name.get()) } else { "" }
 }
 
 /// True while a hook's body runs on this thread.
@@ -125,6 +160,7 @@ pub fn entered() -> bool {
 pub fn ours<R>(name: &'static str, failed: R, body: impl FnOnce() -> R) -> R {
     THREAD.with(|thread| {
         let before = thread.entered.replace(true);
+        let body = || followed(name, body);
         let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
             lifecycle::freeze(name);
             failed
@@ -142,31 +178,5 @@ fn after_panic(name: &str, made: Option<CUresult>, direct: &dyn Fn() -> CUresult
         Some(result) => result,
         None if all_resident => direct(),
         None => code::UNKNOWN,
-    }
-}
-
-/// Panics on demand, so that the rules above can be tested from outside: in builds with debug
-/// assertions `TEST_COLDPRESS_PANIC=before` or `after` makes the first real call of a process
-/// panic there, `before:N` the N-th. Release builds do not contain this.
-#[cfg(debug_assertions)]
-mod fault {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    pub const BEFORE: &str = "before";
-    pub const AFTER: &str = "after";
-
-    pub fn point(here: &str) {
-        static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-        static SEEN: AtomicU64 = AtomicU64::new(0);
-        let wanted = WANTED.get_or_init(|| {
-            let text = std::env::var("TEST_COLDPRESS_PANIC").ok()?;
-            let (place, n) = text.split_once(':').unwrap_or((&text, "1"));
-            Some((place.to_owned(), n.parse().unwrap_or(1)))
-        });
-        let Some((place, n)) = wanted else { return };
-        if place == here && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *n {
-            panic!("TEST_COLDPRESS_PANIC");
-        }
     }
 }

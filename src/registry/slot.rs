@@ -38,11 +38,17 @@ impl Slot {
 
     /// Runs `f` with the stream, which is not destroyed meanwhile; `None` if it has gone.
     pub fn with_pinned<R>(&self, f: impl FnOnce(usize) -> R) -> Option<R> {
+        /// Given back by a panic as well, or a destroy would wait for ever.
+        struct Pin<'a>(&'a AtomicU32);
+        impl Drop for Pin<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Release);
+            }
+        }
         self.pins.fetch_add(1, Ordering::Relaxed);
+        let _pin = Pin(&self.pins);
         fence(Ordering::SeqCst);
         let handle = self.handle.load(Ordering::Acquire);
-        let result = (handle != 0).then(|| f(handle));
-        self.pins.fetch_sub(1, Ordering::Release);
-        result
+        (handle != 0).then(|| f(handle))
     }
 }

@@ -15,7 +15,15 @@ use std::sync::atomic::Ordering;
 /// calls this before the driver's own destroy, while the context is still live; `waited` says that
 /// all its work has finished. Without `alive` it has gone already.
 pub fn going(ctx: usize, waited: bool, alive: bool) {
-    let live = contexts::live();
+    let mut live = contexts::live();
+    let mut ending = vec![ctx];
+    if engine::frozen() {
+        // A panic in the hook of a destroy leaves a context registered that is none any more.
+        for gone in live.extract_if(.., |c| c.handle != ctx && !exists(c.handle)) {
+            contexts::gone(gone.handle);
+            ending.push(gone.handle);
+        }
+    }
     let device = live.iter().find(|c| c.handle == ctx).map(|c| c.device);
     // Work of other contexts may use the memory too.
     let passed = waited && live.len() == 1;
@@ -25,7 +33,7 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
     let order = if passed { Order::Synced } else { Order::After(0) };
     let mut bases = Vec::new();
     query::each(|found, _| {
-        if found.allocation.ctx == ctx {
+        if ending.contains(&found.allocation.ctx) {
             bases.push(found.base);
         }
     });
@@ -54,6 +62,10 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
         drop(quiet);
     }
     scan::context_going(ctx);
+}
+
+fn exists(ctx: usize) -> bool {
+    super::in_context(ctx, |_| ()).is_ok()
 }
 
 /// Lets `peer` read and write all memory of `device`, now and after every restore.

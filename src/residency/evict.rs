@@ -5,9 +5,9 @@
 //! mark them EVICTING; copy each to the host tier and check the copy; unmap. Each victim is
 //! evicted or resident again when this returns, so no launch can see a half-evicted block.
 
-use super::block::{BLOCKS, Blob, Block, Extent, Kind};
+use super::block::{BLOCKS, Blob, Block, Kind};
 use super::engine::{self, Device, EVICTED};
-use super::memory::{runs, unmap_extents};
+use super::memory::{mapped_bytes, runs, unmap_block};
 use super::quiet::Quiet;
 use super::scan::{Graph, Targets};
 use super::state::{Event, State, Word};
@@ -16,9 +16,10 @@ use super::{fence, gauges, scan, verify};
 use crate::codec::{PAGE, Page};
 use crate::config::{self, Safety, Verify};
 use crate::driver::{CUresult, code};
+use crate::fault;
 use crate::policy::{self, Candidate};
 use crate::stats;
-use crate::tier::Refusal;
+use crate::tier::{Arena, Refusal};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -73,7 +74,7 @@ pub fn evict_some(
     }
     // A block may have been pinned or freed by an allocating thread since: it stays.
     let mut staying = Vec::new();
-    let mut victims: Vec<Victim> = Vec::new();
+    let mut victims: Vec<Victim> = Vec::with_capacity(chosen.len());
     for id in chosen {
         let block = BLOCKS.get(id);
         match block.word.apply(Event::BeginEvict) {
@@ -81,11 +82,10 @@ pub fn evict_some(
             Err(_) => staying.push(id),
         }
     }
-    let bytes = move_out(device, &mut victims, staying, &graph, ticket);
-    for victim in victims.iter_mut().filter(|v| v.block.word.load().state() == State::Evicting) {
-        release_blob(victim.blob.take(), ticket::work(ticket));
-        let _ = victim.block.word.apply_in(victim.word, Event::CancelEvict);
-    }
+    let mut round = Round { victims, ticket };
+    fault::point("evict-marked", "");
+    let bytes = move_out(device, &mut round, staying, &graph);
+    drop(round);
     gauges::publish_host(&ticket::work(ticket).arena);
     if bytes > 0 {
         let page = stats::page();
@@ -93,6 +93,22 @@ pub fn evict_some(
         crate::say::first_eviction(bytes, started.elapsed());
     }
     bytes
+}
+
+/// The victims of one eviction. Those that are not unmapped when it goes stay, after a panic as well.
+struct Round<'a> {
+    victims: Vec<Victim>,
+    ticket: &'a mut Ticket,
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        for victim in &mut self.victims {
+            if victim.block.word.apply_in(victim.word, Event::CancelEvict).is_ok() {
+                release_blob(victim.blob.take(), ticket::work(self.ticket));
+            }
+        }
+    }
 }
 
 /// Who names whom among the candidates, and what is named from elsewhere.
@@ -204,7 +220,7 @@ fn candidates(device: &Device, which: impl Fn(u32) -> bool) -> Vec<Candidate> {
         if !eligible {
             continue;
         }
-        let bytes = super::memory::mapped_bytes(device, block);
+        let bytes = mapped_bytes(device, block);
         if bytes > 0 {
             out.push(Candidate { id, bytes, last_use: block.last_use.load(Ordering::Relaxed) });
         }
@@ -215,16 +231,17 @@ fn candidates(device: &Device, which: impl Fn(u32) -> bool) -> Vec<Candidate> {
 /// The fenced part: nothing runs, nothing starts. `staying` are chosen blocks that stay after all.
 fn move_out(
     device: &'static Device,
-    victims: &mut [Victim],
+    round: &mut Round<'_>,
     mut staying: Vec<u32>,
     graph: &Graph,
-    ticket: &mut Ticket,
 ) -> u64 {
+    let Round { victims, ticket } = round;
     for victim in victims.iter_mut() {
         match copy_out(device, victim.block, ticket::work(ticket)) {
             Ok(blob) => victim.blob = Some(blob),
             Err(_) => staying.push(victim.id),
         }
+        fault::point("evict-copied", "");
     }
     // What stays is a root like any other: what it names stays too.
     while let Some(id) = staying.pop() {
@@ -271,40 +288,55 @@ fn each_chunk(
     Ok(())
 }
 
+/// A copy in the making: what it has stored goes again unless it is completed.
+struct Draft<'a> {
+    blob: Blob,
+    arena: &'a mut Arena,
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        release_pages(&mut self.blob, self.arena);
+    }
+}
+
 /// Copies a block to the host tier; with `verify:on` the stored pages are decoded again, the
 /// originals read once more, and both hashes compared before anybody relies on the copy.
 fn copy_out(device: &Device, block: &Block, work: &mut Work) -> Result<Blob, CUresult> {
     let targets = Targets::now();
-    let mut blob = Blob { extents: runs(&block.cold.lock().extents), ..Blob::default() };
+    let blob = Blob { extents: runs(&block.cold.lock().extents), ..Blob::default() };
     let mut hits = scan::Hits::default();
     let check = config::get().verify != Verify::Restore;
     let mut decoded = [0u8; PAGE];
     let Work { arena, staging, back } = work;
-    let pages = super::memory::mapped_bytes(device, block).div_ceil(PAGE as u64) as usize;
+    let pages = mapped_bytes(device, block).div_ceil(PAGE as u64) as usize;
+    let mut draft = Draft { blob, arena };
     // The largest piece of bookkeeping; a program without memory must not be ended for it. Runs
     // that are no whole pages need a few more.
-    blob.pages.try_reserve(pages + blob.extents.len()).map_err(|_| code::OUT_OF_MEMORY)?;
-    let copied = each_chunk(device, block, staging, |ctx, at, bytes| {
+    let most = pages + draft.blob.extents.len();
+    draft.blob.pages.try_reserve(most).map_err(|_| code::OUT_OF_MEMORY)?;
+    each_chunk(device, block, staging, |ctx, at, bytes| {
+        fault::point("evict-copying", "");
         hits.add(bytes, targets);
-        let before = blob.pages.len();
+        let before = draft.blob.pages.len();
         for original in bytes.chunks(PAGE) {
             let page = Page::encode(original);
             let slot = match page.stored_len() {
                 0 => None,
-                n => Some(arena.store(&original[..n]).ok_or(code::OUT_OF_MEMORY)?),
+                n => Some(draft.arena.store(&original[..n]).ok_or(code::OUT_OF_MEMORY)?),
             };
-            blob.pages.push((page, slot));
+            draft.blob.pages.push((page, slot));
             if !check {
                 continue;
             }
-            let stored = slot.and_then(|s| arena.load(s, page.stored_len()));
+            let stored = slot.and_then(|s| draft.arena.load(s, page.stored_len()));
             if !page.decode(stored, &mut decoded[..original.len()]) {
                 verify::distrust();
                 return Err(code::UNKNOWN);
             }
         }
         if check {
-            let pages = blob.pages[before..].iter().map(|(page, _)| page);
+            let pages = draft.blob.pages[before..].iter().map(|(page, _)| page);
             if !verify::read_back(ctx, at, pages, &mut back[..bytes.len()])? {
                 verify::distrust();
                 return Err(code::UNKNOWN);
@@ -312,24 +344,35 @@ fn copy_out(device: &Device, block: &Block, work: &mut Work) -> Result<Blob, CUr
             stats::page().bytes_verified.add(bytes.len() as u64);
         }
         Ok(())
-    });
-    match copied {
-        Ok(()) => {
-            hits.expose();
-            blob.outgoing = hits.granules.into_iter().collect();
-            Ok(blob)
-        }
-        Err(e) => {
-            release_blob(Some(blob), work);
-            Err(e)
-        }
-    }
+    })?;
+    hits.expose();
+    draft.blob.outgoing = hits.granules.into_iter().collect();
+    Ok(std::mem::take(&mut draft.blob))
 }
 
 /// Gives the host memory of a blob back.
 pub fn release_blob(blob: Option<Blob>, work: &mut Work) {
-    for slot in blob.into_iter().flat_map(|b| b.pages).filter_map(|(_, slot)| slot) {
-        work.arena.release(slot);
+    if let Some(mut blob) = blob {
+        release_pages(&mut blob, &mut work.arena);
+    }
+}
+
+fn release_pages(blob: &mut Blob, arena: &mut Arena) {
+    for slot in blob.pages.drain(..).filter_map(|(_, slot)| slot) {
+        arena.release(slot);
+    }
+}
+
+/// A victim that is being unmapped: its copy is all that counts from here on, so it ends SPILLED
+/// whatever happens.
+struct Spilling(&'static Block);
+
+impl Drop for Spilling {
+    fn drop(&mut self) {
+        self.0.uses.store(0, Ordering::Release);
+        // Counted before the state shows it: a launch that sees EVICTED == 0 skips payload scans.
+        EVICTED.fetch_add(1, Ordering::SeqCst);
+        let _ = self.0.word.apply(Event::Spill);
     }
 }
 
@@ -340,31 +383,18 @@ fn finish(device: &Device, victim: &Victim, blob: Blob, ticket: &mut Ticket) -> 
         release_blob(Some(blob), ticket::work(ticket));
         return 0;
     }
-    let extents = std::mem::take(&mut block.cold.lock().extents);
-    let granules = |extents: &[Extent]| extents.iter().map(|e| u64::from(e.handle.granules)).sum();
-    let mut mapped: u64 = granules(&extents);
-    match unmap_extents(device, block.base(), extents, ticket) {
-        Ok(handles) => {
-            let mut heap = device.heap.lock();
-            handles.into_iter().for_each(|h| heap.pool.put(h));
-        }
-        Err((_, rest)) => {
-            // What could not be unmapped stays mapped under the evicted block. Its bytes are in
-            // the copy like all others; a restore keeps these extents and fills them again.
-            mapped -= granules(&rest);
-            block.cold.lock().extents = rest;
-        }
-    }
-    let bytes = mapped * device.sizes.granule;
-    block.uses.store(0, Ordering::Release);
+    let spilling = Spilling(block);
+    block.cold.lock().blob = Some(blob);
+    let before = mapped_bytes(device, block);
+    // What could not be unmapped stays mapped under the evicted block. Its bytes are in the copy
+    // like all others; a restore keeps these extents and fills them again.
+    let _ = unmap_block(device, block, ticket);
+    fault::point("evict-unmapped", "");
+    let bytes = before - mapped_bytes(device, block);
+    drop(spilling);
     let page = stats::page();
     page.evictions.add(1);
     page.evicted_bytes.add(bytes);
     tracing::debug!(block = victim.id, bytes, device = device.ordinal, "evicted");
-    let mut cold = block.cold.lock();
-    cold.blob = Some(blob);
-    // Counted before the state shows it: a launch that sees EVICTED == 0 skips payload scans.
-    EVICTED.fetch_add(1, Ordering::SeqCst);
-    let _ = block.word.apply(Event::Spill);
     bytes
 }

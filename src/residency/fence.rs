@@ -31,9 +31,17 @@ pub fn in_context<R>(ctx: usize, f: impl FnOnce(&'static driver::Api) -> R) -> R
         code::SUCCESS => {}
         e => return Err(e),
     }
-    let result = f(api);
-    pop(api);
-    Ok(result)
+    let _pushed = Pushed(api);
+    Ok(f(api))
+}
+
+/// A context of ours on top of the thread's stack; a panic takes it off as well.
+struct Pushed(&'static driver::Api);
+
+impl Drop for Pushed {
+    fn drop(&mut self) {
+        pop(self.0);
+    }
 }
 
 /// Takes the context that was pushed last off the thread's stack. Twice if it must: one of ours

@@ -30,7 +30,11 @@ fn run() {
     while !STOP.load(Ordering::Acquire) {
         let done = std::panic::catch_unwind(tick);
         if done.is_err() {
+            // As after a panic in a hook, except that nobody waits for the answer.
+            engine::freeze();
+            stats::page().set_eviction_off("a fault in coldpress");
             crate::say::once("manager", "the background thread failed and has ended");
+            let _ = std::panic::catch_unwind(control::restore_all);
             return;
         }
         prefetch::wait(TICK);

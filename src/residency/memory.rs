@@ -12,6 +12,7 @@ use super::state::{Event, State};
 use super::ticket::{self, Ticket};
 use super::{engine, evict, quiet, shared, submit};
 use crate::driver::{CUresult, code};
+use crate::fault;
 use crate::heap::MAP;
 use crate::stats;
 use crate::vmm::{self, Handle};
@@ -113,6 +114,7 @@ fn rescue(
     // A little more than asked, so that the next allocation need not stop the world again.
     let batch = need.max(device.limit / 8);
     tracing::debug!(device = device.ordinal, bytes = need, "short of memory");
+    fault::point("rescue", "");
     // Asked before looking for what is not pinned: who lets go in between counts.
     let awaited = submit::others_hold_pins();
     retire(device, ticket);
@@ -251,28 +253,20 @@ pub fn map_run(
     Err(e)
 }
 
-/// Unmaps extents of a block and returns the handles that came free. Only with the ticket.
-pub fn unmap_extents(
-    device: &Device,
-    base: u64,
-    extents: Vec<Extent>,
-    _ticket: &mut Ticket,
-) -> Result<Vec<Handle>, (CUresult, Vec<Extent>)> {
+/// Unmaps a block run by run; its handles go to the pool. Only with the ticket. What is left when it
+/// fails, or is left by a panic, is still mapped and still the block's.
+pub fn unmap_block(device: &Device, block: &Block, _ticket: &mut Ticket) -> Result<(), CUresult> {
     let granule = device.sizes.granule;
-    let mut handles = Vec::with_capacity(extents.len());
-    let mut left = extents.as_slice();
-    while let Some((start, granules, n)) = first_run(left) {
-        let at = base + u64::from(start) * granule;
-        if let Err(e) = vmm::unmap(at, (u64::from(granules) * granule) as usize) {
-            let rest = left.to_vec();
-            let mut heap = device.heap.lock();
-            handles.into_iter().for_each(|h| heap.pool.put(h));
-            return Err((e, rest));
-        }
-        handles.extend(left[..n].iter().map(|e| e.handle));
-        left = &left[n..];
+    loop {
+        let Some((start, granules, n)) = first_run(&block.cold.lock().extents) else {
+            return Ok(());
+        };
+        let at = block.base() + u64::from(start) * granule;
+        vmm::unmap(at, (u64::from(granules) * granule) as usize)?;
+        let mut heap = device.heap.lock();
+        let mut cold = block.cold.lock();
+        cold.extents.drain(..n).for_each(|extent| heap.pool.put(extent.handle));
     }
-    Ok(handles)
 }
 
 /// The first contiguous run of sorted extents: first granule, granules, extents in it.
@@ -305,18 +299,12 @@ pub fn runs(extents: &[Extent]) -> Vec<(u32, u32)> {
 pub fn dismantle(device: &Device, id: u32, ticket: &mut Ticket) {
     let block = BLOCKS.get(id);
     debug_assert_eq!(block.word.load().state(), State::Limbo);
-    let extents = std::mem::take(&mut block.cold.lock().extents);
-    let handles = match unmap_extents(device, block.base(), extents, ticket) {
-        Ok(handles) => handles,
-        Err((_, rest)) => {
-            // Cannot be unmapped now: it stays in limbo until the next attempt.
-            block.cold.lock().extents = rest;
-            device.heap.lock().condemned.push(id);
-            return;
-        }
-    };
+    if unmap_block(device, block, ticket).is_err() {
+        // Cannot be unmapped now: it stays in limbo until the next attempt.
+        device.heap.lock().condemned.push(id);
+        return;
+    }
     let mut heap = device.heap.lock();
-    handles.into_iter().for_each(|h| heap.pool.put(h));
     forget(device, &mut heap, id, block);
 }
 

@@ -10,6 +10,7 @@ use super::state::State;
 use super::ticket::Ticket;
 use super::{engine, fence, section, shared, slab};
 use crate::driver::CUresult;
+use crate::fault;
 use crate::stats;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -61,6 +62,7 @@ fn stopped(patience: Duration, stop_for: Duration) -> Result<Reached, CUresult> 
         drop(world);
         return Ok(Reached::Fence(fence));
     }
+    fault::point("quiet", "");
     settle();
     Ok(Reached::Quiet(Quiet { _world: world }))
 }

@@ -8,13 +8,14 @@
 use super::block::{BLOCKS, Blob, Block, Extent};
 use super::engine::{self, EVICTED};
 use super::evict::release_blob;
-use super::memory::{acquire_with, map_run, unmap_extents};
+use super::memory::{acquire_with, map_run, unmap_block};
 use super::patience::Effort;
 use super::state::{Event, State};
 use super::ticket::{self, STAGING, Ticket, Work};
 use super::{fence, gauges, scan, verify};
 use crate::codec::{PAGE, Page};
 use crate::driver::{CUresult, code};
+use crate::fault;
 use crate::heap::MAP;
 use crate::stats;
 use crate::tier::Slot;
@@ -61,12 +62,14 @@ pub fn restore(wanted: u32, ticket: &mut Ticket, effort: Effort) -> Result<(), C
             }
         }
     }
+    fault::point("restore-filled", "");
     // All or none: a block whose bytes point to one that is away must not be handed out.
-    for one in filled {
-        match result {
-            Ok(()) => finish(one, ticket),
-            Err(_) => undo(one, ticket),
+    match result {
+        Ok(()) => {
+            filled.iter().for_each(|one| usable(one.block));
+            filled.into_iter().for_each(|one| finish(one, ticket));
         }
+        Err(_) => filled.into_iter().for_each(|one| undo(one, ticket)),
     }
     gauges::publish_host(&ticket::work(ticket).arena);
     result
@@ -106,13 +109,23 @@ impl Drop for Pinned {
     }
 }
 
-/// A block with all its bytes in place, still RESTORING.
+/// A block that is RESTORING. Where that is not finished, by a panic as well, the block is away
+/// again with its copy; what was mapped of it stays so until the next attempt.
 struct Filled {
     id: u32,
     block: &'static Block,
     device: &'static engine::Device,
     blob: Blob,
     started: Instant,
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        if self.block.word.load().state() == State::Restoring {
+            self.block.cold.lock().blob = Some(std::mem::take(&mut self.blob));
+            let _ = self.block.word.apply(Event::AbandonRestore);
+        }
+    }
 }
 
 fn fill_one(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<Filled, CUresult> {
@@ -125,17 +138,16 @@ fn fill_one(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<Filled, CUre
         poison(id, block, "its copy is missing");
         return Err(POISONED);
     };
-    let one = Filled { id, block, device, blob, started };
-    if let Err(e) = map_missing(device, block, &one.blob, ticket, effort) {
-        abandon(one);
-        return Err(e);
-    }
+    let mut one = Filled { id, block, device, blob, started };
+    fault::point("restore-begun", "");
+    map_missing(device, block, &one.blob, ticket, effort)?;
+    fault::point("restore-mapped", "");
     match fill(device, block, &one.blob, ticket::work(ticket)) {
         Ok(()) => Ok(one),
         Err(Fill::Corrupt(why)) => {
             poison(id, block, &why);
             take_memory_back(device, block, ticket);
-            release_blob(Some(one.blob), ticket::work(ticket));
+            release_blob(Some(std::mem::take(&mut one.blob)), ticket::work(ticket));
             Err(POISONED)
         }
         Err(Fill::Driver(e)) => {
@@ -145,14 +157,18 @@ fn fill_one(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<Filled, CUre
     }
 }
 
-/// The block is usable from here on.
-fn finish(one: Filled, ticket: &mut Ticket) {
-    let Filled { id, block, blob, started, .. } = one;
-    let bytes: u64 = blob.pages.iter().map(|(p, _)| u64::from(p.len)).sum();
+/// The block may be used from here on. Nothing in it can fail.
+fn usable(block: &Block) {
     block.last_use.store(super::now(), Ordering::Relaxed);
-    release_blob(Some(blob), ticket::work(ticket));
     EVICTED.fetch_sub(1, Ordering::SeqCst);
     let _ = block.word.apply(Event::FinishRestore);
+}
+
+/// Gives back what kept the bytes of a block that is usable again.
+fn finish(mut one: Filled, ticket: &mut Ticket) {
+    let (id, started) = (one.id, one.started);
+    let bytes: u64 = one.blob.pages.iter().map(|(p, _)| u64::from(p.len)).sum();
+    release_blob(Some(std::mem::take(&mut one.blob)), ticket::work(ticket));
     let page = stats::page();
     page.restores.add(1);
     page.restored_bytes.add(bytes);
@@ -164,12 +180,6 @@ fn finish(one: Filled, ticket: &mut Ticket) {
 /// The block stays away, with its copy.
 fn undo(one: Filled, ticket: &mut Ticket) {
     take_memory_back(one.device, one.block, ticket);
-    abandon(one);
-}
-
-fn abandon(one: Filled) {
-    one.block.cold.lock().blob = Some(one.blob);
-    let _ = one.block.word.apply(Event::AbandonRestore);
 }
 
 /// Maps what is not mapped of the block.
@@ -280,14 +290,8 @@ fn bring(
 }
 
 fn take_memory_back(device: &engine::Device, block: &Block, ticket: &mut Ticket) {
-    let extents = std::mem::take(&mut block.cold.lock().extents);
-    match unmap_extents(device, block.base(), extents, ticket) {
-        Ok(handles) => {
-            let mut heap = device.heap.lock();
-            handles.into_iter().for_each(|h| heap.pool.put(h));
-        }
-        Err((_, rest)) => block.cold.lock().extents = rest,
-    }
+    // What cannot be unmapped stays the block's, for the next attempt.
+    let _ = unmap_block(device, block, ticket);
 }
 
 /// Its bytes are lost. It stays counted as evicted until it is freed: what names it must go on

@@ -13,6 +13,7 @@ use super::memory::runs;
 use super::state::State;
 use super::ticket::{STAGING, Work};
 use crate::driver::{self, CUresult, Handle, code};
+use crate::fault;
 use crate::heap::{MAP, View};
 use crate::registry::{globals, host};
 use crate::stats;
@@ -221,6 +222,7 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
     let mut hits = Hits::default();
     let mut scanned = 0u64;
     let granule = 1u64 << targets.view.shift();
+    fault::point("scan", "");
     for id in BLOCKS.ids() {
         let block = BLOCKS.get(id);
         if block.word.load().state() != State::Resident {

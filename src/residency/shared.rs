@@ -9,6 +9,7 @@ use super::alloc::{Request, new_block, own_bits, publish, record};
 use super::block::{BLOCKS, Block, Cold, Hole, Kind};
 use super::engine::Device;
 use super::memory::{acquire, map_run};
+use super::restore::Pinned;
 use super::state::{Event, State};
 use super::ticket::Ticket;
 use crate::driver::{CUdeviceptr, CUresult, code};
@@ -118,14 +119,43 @@ fn append(
     len: u64,
 ) -> Result<Option<CUdeviceptr>, CUresult> {
     let block = BLOCKS.get(id);
-    if block.word.apply(Event::Pin).is_err() {
+    let mut held = Pinned::default();
+    if !held.pin(block) {
         return Ok(None);
     }
     // Looked at under the pin: the id may have been given out anew since it was read.
     let ours = block.kind() == Kind::Shared && block.device() == device.ordinal;
-    let result = if ours { append_pinned(device, block, request, len) } else { Ok(None) };
-    let _ = block.word.apply(Event::Unpin);
-    result
+    if ours { append_pinned(device, block, request, len) } else { Ok(None) }
+}
+
+/// A part at the end of a block that is being mapped for an allocation. Unless that is done the
+/// allocation is taken back, by a panic as well.
+struct Growing<'a> {
+    block: &'a Block,
+    offset: u64,
+    capacity: u64,
+    first: u32,
+    granules: u32,
+    mapped: bool,
+}
+
+impl Drop for Growing<'_> {
+    fn drop(&mut self) {
+        if self.mapped {
+            return;
+        }
+        let mut cold = self.block.cold.lock();
+        cold.growing -= 1;
+        cold.allocations.remove(&self.offset);
+        if cold.claimed == self.first + self.granules {
+            // Nobody came after us: as if nothing had happened.
+            cold.bump = self.offset;
+            cold.claimed = self.first;
+        } else {
+            // The part stays unmapped and unused; the block takes no more.
+            cold.bump = self.capacity;
+        }
+    }
 }
 
 fn append_pinned(
@@ -156,34 +186,18 @@ fn append_pinned(
         (offset, first, granules)
     };
     if granules > 0 {
-        let mapped = acquire(device, granules)
-            .and_then(|handles| map_run(device, block.base(), first, &handles));
-        match mapped {
-            Ok(extents) => {
-                let mut cold = block.cold.lock();
-                cold.growing -= 1;
-                cold.extents.extend(extents);
-                cold.extents.sort_by_key(|e| e.first);
-                // Others have left the rest of our last granule alone meanwhile.
-                let (end, mapped) = (offset + len, u64::from(first + granules) * granule);
-                if cold.bump != end && mapped > end {
-                    add_hole(&mut cold.holes, Hole { start: end, len: mapped - end, uses: 0 });
-                }
-            }
-            Err(e) => {
-                let mut cold = block.cold.lock();
-                cold.growing -= 1;
-                cold.allocations.remove(&offset);
-                if cold.claimed == first + granules {
-                    // Nobody came after us: as if nothing had happened.
-                    cold.bump = offset;
-                    cold.claimed = first;
-                } else {
-                    // The part stays unmapped and unused; the block takes no more.
-                    cold.bump = capacity;
-                }
-                return Err(e);
-            }
+        let mut growing = Growing { block, offset, capacity, first, granules, mapped: false };
+        let extents = acquire(device, granules)
+            .and_then(|handles| map_run(device, block.base(), first, &handles))?;
+        let mut cold = block.cold.lock();
+        growing.mapped = true;
+        cold.growing -= 1;
+        cold.extents.extend(extents);
+        cold.extents.sort_by_key(|e| e.first);
+        // Others have left the rest of our last granule alone meanwhile.
+        let (end, mapped) = (offset + len, u64::from(first + granules) * granule);
+        if cold.bump != end && mapped > end {
+            add_hole(&mut cold.holes, Hole { start: end, len: mapped - end, uses: 0 });
         }
     }
     Ok(Some(block.base() + offset))

@@ -1,5 +1,6 @@
 //! What a random program checks: contents, counts, and that its end leaves nothing.
 
+use crate::coldpress::Report;
 use crate::program::Program;
 use cuda_client::{Code, Driver};
 
@@ -101,8 +102,12 @@ impl Program {
         let cards = 0..self.options.devices;
         let peak = cards.clone().filter_map(|card| self.extras.peak(card)).max().unwrap_or(0);
         self.outcome.peak = peak;
-        // A library that manages nothing leaves everything to the driver.
-        let stats = self.extras.stats().filter(|stats| stats.devices > 0);
+        // A library that manages nothing leaves everything to the driver; one that has panicked, what
+        // is new.
+        let counts = |stats: &Report| {
+            stats.devices > 0 && !(self.machine.patient && stats.eviction_off != 0)
+        };
+        let stats = self.extras.stats().filter(counts);
         if let Some(stats) = stats {
             self.outcome.evictions = stats.evictions - self.before.evictions;
             self.outcome.restores = stats.restores - self.before.restores;

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub const HELP: &str = "\
 usage: cuda-fuzz [--seed N] [--sequences N] [--steps N] [--devices N] [--budget BYTES]
                  [--limit BYTES] [--timeout SECONDS] [--shrink SECONDS] [--save FOLDER]
-                 [--replay FILE] [--verbose] [--sweep count|points|cold]
+                 [--replay FILE] [--verbose] [--sweep count|points|cold|panic]
 
   --seed N           seed of the first sequence; the next ones count up (default 1)
   --sequences N      how many (default 10)
@@ -27,6 +27,7 @@ usage: cuda-fuzz [--seed N] [--sequences N] [--steps N] [--devices N] [--budget 
                      process, `warm` by one that has run it before
   --sweep points     runs it for each line NAME:N=CODE of standard input: that call fails
   --sweep cold       runs it in this fresh process; SIMCUDA_FAIL says what fails
+  --sweep panic      as cold; TEST_COLDPRESS_PANIC says where the library panics
 
 Under coldpress on the simulated driver, SIMCUDA_LIBRARY names the simulator's file, and
 CUDA_FUZZ_COLDPRESS the command for `off` and `on`. Prints one line a sequence and a last one

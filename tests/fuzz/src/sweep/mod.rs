@@ -23,6 +23,9 @@ pub enum Sweep {
     Count,
     /// A run for each point `NAME:N=CODE` that standard input has, a line each.
     Points,
+    /// Two runs of a fresh process in which the library panics; the environment
+    /// (`TEST_COLDPRESS_PANIC`) says where.
+    Panic,
     /// One run of a fresh process; the environment (`SIMCUDA_FAIL`) says what fails.
     Cold,
 }
@@ -34,6 +37,7 @@ impl Sweep {
             "count" => Sweep::Count,
             "points" => Sweep::Points,
             "cold" => Sweep::Cold,
+            "panic" => Sweep::Panic,
             _ => return None,
         })
     }
@@ -55,6 +59,7 @@ pub fn sweep(what: Sweep, options: &Options, begun: impl Fn()) -> ExitCode {
         Sweep::Count => sweeper.count(),
         Sweep::Points => sweeper.points(),
         Sweep::Cold => sweeper.cold(),
+        Sweep::Panic => sweeper.panic(),
     };
     result.unwrap_or_else(|e| {
         println!("FAILED: {e}");
@@ -139,6 +144,14 @@ impl Sweeper<'_> {
         println!("done reached={} {ran}", u8::from(reached));
         if !ran.off {
             self.settle(&ran)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The program that meets the panic, and one after it, which nothing may be left for.
+    fn panic(&self) -> Result<ExitCode, String> {
+        for _ in 0..2 {
+            println!("done reached=1 {}", self.run()?);
         }
         Ok(ExitCode::SUCCESS)
     }
