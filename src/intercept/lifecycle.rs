@@ -109,6 +109,8 @@ extern "C" fn ending() {
     let _ = catch_unwind(|| {
         deinitialized();
         say::ended();
+        #[cfg(debug_assertions)]
+        crate::residency::audit::ended();
         stats::close();
     });
 }

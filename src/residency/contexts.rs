@@ -42,6 +42,10 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
             finish_free(freed, order);
         }
     }
+    if let (true, Some(device)) = (passed, device.and_then(engine::device_of)) {
+        // What was just freed brings uses along that nobody had looked at since.
+        quiet::limbo_passed(device);
+    }
     if !alive {
         // No fence can be recorded in it, and none need be.
         contexts::gone(ctx);

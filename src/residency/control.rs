@@ -123,6 +123,8 @@ pub fn evict(which: Which<'_>) -> Result<u64, CUresult> {
         bytes += evict::evict_some(device, u64::MAX, Why::Room, &mut ticket, &quiet, |id| {
             ids.binary_search(&id).is_ok()
         });
+        // For whoever needs it, other processes among them.
+        memory::empty_pool(device);
     }
     Ok(bytes)
 }

@@ -10,6 +10,8 @@
 //! goes through), `scan`, `evict`, `restore`, and `query`, `control`, `prefetch`, `contexts` for the outside.
 
 pub mod alloc;
+#[cfg(debug_assertions)]
+pub mod audit;
 pub mod block;
 pub mod contexts;
 pub mod control;

@@ -26,13 +26,13 @@ pub struct Quiet {
 ///
 /// What the device works on may wait for something that another thread has yet to launch. So the
 /// world is stopped for a moment only, and runs while a device that is not idle is waited for.
-pub fn reach(patience: Duration, _ticket: &Ticket) -> Result<Option<Quiet>, CUresult> {
-    match stopped(patience, patience / 16)? {
+pub fn reach(patience: Duration, ticket: &Ticket) -> Result<Option<Quiet>, CUresult> {
+    match stopped(patience, patience / 16, ticket)? {
         Reached::Quiet(quiet) => return Ok(Some(quiet)),
         Reached::Not => {}
         Reached::Fence(fence) => {
             if fence.wait(patience)?
-                && let Reached::Quiet(quiet) = stopped(patience, patience)?
+                && let Reached::Quiet(quiet) = stopped(patience, patience, ticket)?
             {
                 return Ok(Some(quiet));
             }
@@ -51,7 +51,8 @@ enum Reached {
     Not,
 }
 
-fn stopped(patience: Duration, stop_for: Duration) -> Result<Reached, CUresult> {
+#[cfg_attr(not(debug_assertions), allow(unused_variables, reason = "the audit looks at it"))]
+fn stopped(patience: Duration, stop_for: Duration, ticket: &Ticket) -> Result<Reached, CUresult> {
     // A thread may be stuck in a launch, behind a full queue. Nobody else need wait for that.
     if !section::left(patience) {
         return Ok(Reached::Not);
@@ -64,6 +65,8 @@ fn stopped(patience: Duration, stop_for: Duration) -> Result<Reached, CUresult> 
     }
     fault::point("quiet", "");
     settle();
+    #[cfg(debug_assertions)]
+    super::audit::quiet(ticket);
     Ok(Reached::Quiet(Quiet { _world: world }))
 }
 

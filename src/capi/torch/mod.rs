@@ -60,8 +60,10 @@ fn refused(size: usize, device: c_int, e: CUresult) {
 
 fn malloc(size: usize, device: c_int, stream: Handle) -> Result<CUdeviceptr, CUresult> {
     let place = Place::enter(device)?;
+    let mut taken = false;
     let managed = gate::guarded("coldpress_torch_malloc", Some(Err(code::UNKNOWN)), || {
-        if !fraction::take(device, size as u64, place.api()) {
+        taken = fraction::take(device, size as u64, place.api());
+        if !taken {
             return Some(Err(code::OUT_OF_MEMORY));
         }
         let slot = streams::slot_of(stream, false);
@@ -71,7 +73,9 @@ fn malloc(size: usize, device: c_int, stream: Handle) -> Result<CUdeviceptr, CUr
     let made = managed.unwrap_or_else(|| plain(size, place.api()));
     gate::guarded("coldpress_torch_malloc", (), || match made {
         Ok(ptr) => pools::adopt(device, ptr),
-        Err(_) => fraction::give(device, size as u64),
+        Err(_) if taken => fraction::give(device, size as u64),
+        // What was refused was never counted.
+        Err(_) => {}
     });
     made
 }
