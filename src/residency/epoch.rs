@@ -22,12 +22,12 @@ impl Epoch {
         let epoch = self.0.load(Ordering::Relaxed);
         debug_assert!(epoch & 1 == 0, "sections do not nest");
         // Release: who sees this one knows that all before it were left.
-        self.0.store(epoch + 1, Ordering::Release);
+        self.0.store(epoch.wrapping_add(1), Ordering::Release);
         fence(Ordering::SeqCst);
         if !flag.stopped() {
             return true;
         }
-        self.0.store(epoch + 2, Ordering::Release);
+        self.0.store(epoch.wrapping_add(2), Ordering::Release);
         false
     }
 
@@ -35,7 +35,7 @@ impl Epoch {
     #[inline]
     pub fn leave(&self) {
         let epoch = self.0.load(Ordering::Relaxed);
-        self.0.store(epoch + 1, Ordering::Release);
+        self.0.store(epoch.wrapping_add(1), Ordering::Release);
     }
 
     /// Returns when the section that the thread is in has been left; false as soon as `wait`,

@@ -54,7 +54,7 @@ impl Section {
     #[inline]
     pub fn count_launch(&self) {
         let n = self.record.launches.load(Ordering::Relaxed);
-        self.record.launches.store(n + 1, Ordering::Relaxed);
+        self.record.launches.store(n.wrapping_add(1), Ordering::Relaxed);
     }
 }
 

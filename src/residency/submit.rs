@@ -60,7 +60,7 @@ pub unsafe fn launch(
     if EVICTED.load(Ordering::Relaxed) == 0 && !engine::torture() {
         let section = section::enter();
         // SAFETY: the caller's promise.
-        let resident = unsafe { stamp_all(places, values, 1 << slot) };
+        let resident = unsafe { stamp_all(places, values, 1u64.wrapping_shl(u32::from(slot))) };
         // Still nothing evicted, seen from inside the section: what was checked stays true.
         if resident && EVICTED.load(Ordering::SeqCst) == 0 {
             section.count_launch();
@@ -86,9 +86,10 @@ unsafe fn stamp_all(places: &Places, values: *const *const c_void, bit: u64) -> 
         let offset = word.wrapping_sub(base);
         if offset < span {
             // SAFETY: the map has span >> shift entries for ever, and a span above zero only once
-            // it and the block table are installed.
+            // it and the block table are installed. The shift is that of a granule, so it wraps
+            // nothing and need not be checked sixteen times a launch.
             let block = unsafe {
-                let id = (*map.add((offset >> shift) as usize)).load(Ordering::Acquire);
+                let id = (*map.add(offset.wrapping_shr(shift) as usize)).load(Ordering::Acquire);
                 blocks.get(id)
             };
             states.add(&block.word);

@@ -57,8 +57,11 @@ pub fn queues() -> Vec<Job> {
                 jobs.push(Box::new(move || {
                     let short = [way, &[("SIMCUDA_QUEUE", "5")]].concat();
                     let done = run("deadlocks", &[program, how], &short);
-                    // The driver does not take a fence either.
-                    assert_eq!(outcome(&done.stdout, "blocked"), 2, "{program} {how} {way:?}");
+                    // The driver does not take a fence either. Under torture everything is away
+                    // before the queue is full, and there is room.
+                    let torture = way.contains(&("COLDPRESS_TORTURE", "on"));
+                    let blocked = outcome(&done.stdout, "blocked");
+                    assert!(blocked == 2 || torture && blocked == 0, "{program} {how} {way:?}");
                 }));
             }
         }
