@@ -7,6 +7,8 @@ mod support;
 
 #[path = "deadlocks/blocked.rs"]
 mod blocked;
+#[path = "deadlocks/pressure.rs"]
+mod pressure;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -49,7 +51,10 @@ type Job = Box<dyn FnOnce() + Send>;
 #[test]
 fn nothing_waits_for_ever() {
     let suite = Suite::begin("deadlocks");
-    let jobs: Vec<Job> = [blocked::all(), blocked::queues()].into_iter().flatten().collect();
+    let jobs: Vec<Job> = [blocked::all(), blocked::queues(), pressure::all(), pressure::rules()]
+        .into_iter()
+        .flatten()
+        .collect();
     let programs = jobs.len();
     let jobs = Mutex::new(jobs);
     std::thread::scope(|scope| {

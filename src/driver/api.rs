@@ -210,6 +210,12 @@ functions! {
     cuLibraryUnload(Handle);
     cuStreamCreate(*mut Handle, u32);
     cuStreamCreateWithPriority(*mut Handle, u32, i32);
+    cuLaunchHostFunc(Handle, *mut c_void, *mut c_void);
+    cuLaunchHostFunc_ptsz(Handle, *mut c_void, *mut c_void);
+    cuLaunchHostFunc_v2(Handle, *mut c_void, *mut c_void, u32);
+    cuLaunchHostFunc_v2_ptsz(Handle, *mut c_void, *mut c_void, u32);
+    cuStreamAddCallback(Handle, *mut c_void, *mut c_void, u32);
+    cuStreamAddCallback_ptsz(Handle, *mut c_void, *mut c_void, u32);
     cuStreamDestroy(Handle);
     cuStreamDestroy_v2(Handle);
     cuStreamSynchronize(Handle);

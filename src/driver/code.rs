@@ -33,7 +33,7 @@ pub const NOT_FOUND: CUresult = Sys::CUDA_ERROR_NOT_FOUND as CUresult;
 pub const NOT_READY: CUresult = Sys::CUDA_ERROR_NOT_READY as CUresult;
 /// The device touched an address it may not.
 pub const ILLEGAL_ADDRESS: CUresult = Sys::CUDA_ERROR_ILLEGAL_ADDRESS as CUresult;
-/// The system does not allow it.
+/// Not allowed where it was called, or by the system.
 pub const NOT_PERMITTED: CUresult = Sys::CUDA_ERROR_NOT_PERMITTED as CUresult;
 /// Not possible here.
 pub const NOT_SUPPORTED: CUresult = Sys::CUDA_ERROR_NOT_SUPPORTED as CUresult;

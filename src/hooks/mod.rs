@@ -9,6 +9,7 @@
 
 mod alloc;
 mod async_alloc;
+mod callback;
 mod context;
 mod copy;
 mod extra;
@@ -22,6 +23,7 @@ mod stream;
 
 pub use alloc::*;
 pub use async_alloc::*;
+pub use callback::*;
 pub use context::*;
 pub use copy::*;
 pub use host::*;

@@ -1,10 +1,10 @@
 //! Streams come and go; a destroyed one is let go of first.
 
 use super::{idle, real};
-use crate::driver::{self, Api, CUresult, Handle, code};
+use crate::driver::{Api, CUresult, Handle, code};
 use crate::hook;
 use crate::registry::{contexts, streams};
-use crate::residency::engine;
+use crate::residency::{control, engine};
 
 hook! {
     fn cuStreamCreate(stream: *mut Handle, flags: u32) |api| {
@@ -43,10 +43,9 @@ unsafe fn created(stream: *const Handle, result: CUresult) -> CUresult {
 fn destroying(api: &Api, stream: Handle, call: impl FnOnce() -> CUresult) -> CUresult {
     // The default streams are nobody's to destroy; the driver says so.
     let Some(ctx) = streams::context_of(stream) else { return call() };
-    // Its last work is behind every later fence of the context, except where the driver has no
-    // such fence. (After the first capture there are no fences any more.)
-    const CTX_RECORD_EVENT: i32 = 12050;
-    if driver::version() < CTX_RECORD_EVENT && !idle() && !engine::latched() {
+    // Fences have to stand behind its last work. (After the first capture there are none any more.)
+    if !idle() && !engine::latched() && control::stream_going(ctx, stream as usize) != code::SUCCESS
+    {
         // SAFETY: a live stream of the program's.
         unsafe { (api.cuStreamSynchronize)(stream) };
     }

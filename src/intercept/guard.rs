@@ -1,7 +1,9 @@
 //! What surrounds every hook, so that a hook is only its own meaning.
 //!
 //! The guard passes a call straight to the driver when the hook was re-entered on this thread
-//! (the driver itself may call exported names). A panic in a hook never reaches the program:
+//! (the driver itself may call exported names). A host function of a stream is inside a hook, too,
+//! in that sense, but may not call CUDA: `CUDA_ERROR_NOT_PERMITTED`. A panic in a hook never
+//! reaches the program:
 //!
 //! - after the real call: its recorded result is returned, the call is never made twice;
 //! - before it: everything that can be is made resident, then the call is made, or answered with
@@ -20,6 +22,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 struct Thread {
     /// Inside a hook's body.
     entered: Cell<bool>,
+    /// Inside a host function of a stream; `entered` is set as well then.
+    callback: Cell<bool>,
     /// What the real call of the present hook returned, once it was made.
     made: Cell<Option<CUresult>>,
     /// Its name; only kept in builds with debug assertions.
@@ -28,7 +32,12 @@ struct Thread {
 
 thread_local! {
     static THREAD: Thread = const {
-        Thread { entered: Cell::new(false), made: Cell::new(None), name: Cell::new("") }
+        Thread {
+            entered: Cell::new(false),
+            callback: Cell::new(false),
+            made: Cell::new(None),
+            name: Cell::new(""),
+        }
     };
 }
 
@@ -92,7 +101,7 @@ pub fn run(
 ) -> CUresult {
     THREAD.with(|thread| {
         if thread.entered.replace(true) {
-            return direct();
+            return nested(thread, &direct);
         }
         thread.made.set(None);
         if cfg!(debug_assertions) {
@@ -116,6 +125,24 @@ fn followed<R>(name: &'static str, body: impl FnOnce() -> R) -> R {
     let result = body();
     fault::point("leave", name);
     result
+}
+
+/// A call of the driver's own is passed on. A host function may not call CUDA: what would touch
+/// memory could wait for the very stream that waits for it.
+#[cold]
+#[inline(never)]
+fn nested(thread: &Thread, direct: &dyn Fn() -> CUresult) -> CUresult {
+    if thread.callback.get() { code::NOT_PERMITTED } else { direct() }
+}
+
+/// Runs a host function of the program's that the driver calls from a stream.
+pub fn callback(run: impl FnOnce()) {
+    THREAD.with(|thread| {
+        let before = (thread.entered.replace(true), thread.callback.replace(true));
+        run();
+        thread.entered.set(before.0);
+        thread.callback.set(before.1);
+    });
 }
 
 /// Makes the call the program asked for. Only this call is recorded; what the engine asks of the
@@ -159,6 +186,9 @@ pub fn entered() -> bool {
 /// hook does.
 pub fn ours<R>(name: &'static str, failed: R, body: impl FnOnce() -> R) -> R {
     THREAD.with(|thread| {
+        if thread.callback.get() {
+            return failed;
+        }
         let before = thread.entered.replace(true);
         let body = || followed(name, body);
         let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {

@@ -4,7 +4,7 @@ use super::alloc::{Order, begin_free, finish_free};
 use super::block::BLOCKS;
 use super::engine::{self, Device};
 use super::patience::PATIENCE;
-use super::{memory, query, quiet, scan, ticket};
+use super::{fence, memory, query, quiet, scan, ticket};
 use crate::driver::{CUresult, code};
 use crate::registry::contexts;
 use crate::vmm;
@@ -63,6 +63,7 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
         }
         // Fences name live contexts under the ticket, so from here on none names this one.
         contexts::gone(ctx);
+        fence::context_going(ctx);
         drop(quiet);
     }
     scan::context_going(ctx);

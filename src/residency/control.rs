@@ -12,6 +12,7 @@ use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::stats;
 use std::sync::atomic::Ordering;
 
+pub use super::fence::stream_going;
 pub use super::gauges::publish as publish_gauges;
 pub use super::manager::{start as start_manager, stop as stop_manager};
 

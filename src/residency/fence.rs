@@ -20,6 +20,55 @@ const CTX_RECORD_EVENT: i32 = 12050;
 pub struct Fence {
     /// The driver's handles, as numbers: a fence goes from thread to thread.
     events: Vec<usize>,
+    /// Events of `LEFT` that it stands behind as well.
+    left: Vec<usize>,
+}
+
+/// The last events of streams that were destroyed with work in them, and their contexts: without
+/// a fence for whole contexts nothing else covers that work. Changed by destroy hooks and while a
+/// fence is recorded; an event goes once it has passed, or with its context.
+static LEFT: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
+
+/// A stream of `ctx` is about to be destroyed; later fences stand behind its work. The program may
+/// not wait for it: only what comes after this call may let it finish.
+pub fn stream_going(ctx: usize, stream: usize) -> CUresult {
+    if driver::version() >= CTX_RECORD_EVENT {
+        return code::SUCCESS;
+    }
+    let recorded = in_context(ctx, |api| {
+        let event = new_event(api)?;
+        // SAFETY: a live stream, and an event of its context.
+        let recorded = done(unsafe { (api.cuEventRecord)(event, stream as Handle) });
+        match recorded {
+            Ok(()) => LEFT.lock().push((ctx, event as usize)),
+            // SAFETY: made above.
+            Err(_) => drop(unsafe { (api.cuEventDestroy_v2)(event) }),
+        }
+        recorded
+    });
+    recorded.and_then(|r| r).err().unwrap_or(code::SUCCESS)
+}
+
+/// A context is about to go, with its events.
+pub fn context_going(ctx: usize) {
+    LEFT.lock().retain(|&(c, _)| c != ctx);
+}
+
+/// The events of destroyed streams of `ctx` that have not passed yet.
+fn left_in(ctx: usize, api: &driver::Api) -> Vec<usize> {
+    let mine: Vec<usize> =
+        LEFT.lock().iter().filter(|&&(c, _)| c == ctx).map(|&(_, event)| event).collect();
+    let pending = |&event: &usize| {
+        // SAFETY: events leave `LEFT` before they are destroyed, all of them here.
+        if unsafe { (api.cuEventQuery)(event as Handle) } != code::SUCCESS {
+            return true;
+        }
+        LEFT.lock().retain(|&(_, e)| e != event);
+        // SAFETY: ours, and nobody finds it any more.
+        unsafe { (api.cuEventDestroy_v2)(event as Handle) };
+        false
+    };
+    mine.into_iter().filter(pending).collect()
 }
 
 /// Runs `f` with `ctx` current on this thread.
@@ -125,7 +174,7 @@ fn serve() {
 }
 
 fn record() -> Result<Fence, CUresult> {
-    let mut fence = Fence { events: Vec::new() };
+    let mut fence = Fence { events: Vec::new(), left: Vec::new() };
     let whole_context = driver::version() >= CTX_RECORD_EVENT;
     for context in contexts::live() {
         let recorded = in_context(context.handle, |api| {
@@ -137,8 +186,12 @@ fn record() -> Result<Fence, CUresult> {
                 return done(unsafe { (api.cuCtxRecordEvent)(context.handle as Handle, event) });
             }
             if streams::per_thread_in_use() || streams::overflowed() {
+                const WHY: &str = "per-thread default streams on a driver before 12.5";
+                crate::stats::page().set_eviction_off(WHY);
+                crate::say::once("no-fence", &format!("nothing is evicted: {WHY}"));
                 return Err(code::NOT_SUPPORTED);
             }
+            fence.left.extend(left_in(context.handle, api));
             let mine = streams::live().into_iter().filter(|s| s.ctx == context.handle);
             for slot in mine.map(|s| s.slot).chain([streams::LEGACY]) {
                 let event = new_event(api)?;
@@ -178,7 +231,7 @@ impl Fence {
     /// Whether all work has finished; an error of the device counts as an answer.
     pub fn passed(&self) -> Result<bool, CUresult> {
         let api = driver::api().ok_or(code::NOT_INITIALIZED)?;
-        for &event in &self.events {
+        for &event in self.events.iter().chain(&self.left) {
             // SAFETY: the events are ours until Drop; some streams of lazy drivers only advance
             // when they are asked.
             match unsafe { (api.cuEventQuery)(event as Handle) } {

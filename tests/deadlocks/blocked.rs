@@ -22,7 +22,7 @@ fn ways(short: usize) -> &'static [Variables<'static>] {
 }
 
 /// The outcome is success or out of memory, by the program's own check; it says which.
-fn outcome(stdout: &str, key: &str) -> u32 {
+pub fn outcome(stdout: &str, key: &str) -> u32 {
     let line = stdout.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(": "));
     line.and_then(|l| l.parse().ok()).unwrap_or_else(|| panic!("no {key} in {stdout:?}"))
 }

@@ -142,6 +142,31 @@ static result_t streams(void)
     return NOT_HERE;
 }
 
+static volatile int called;
+static void from_stream(void *argument) { called += argument == (void *)&called; }
+static void from_stream_old(void *in, int status, void *argument)
+{
+    called += in == stream && status == 0 && argument == (void *)&called;
+}
+
+/* What runs in the stream is called once, or not at all if it was refused. */
+static result_t host_functions(void)
+{
+    result_t r;
+    if (starts("cuStreamAddCallback"))
+        r = TESTED((void *, void (*)(void *, int, void *), void *, unsigned), stream, from_stream_old,
+                   (void *)&called, 0);
+    else if (starts("cuLaunchHostFunc_v2"))
+        r = TESTED((void *, void (*)(void *), void *, unsigned), stream, from_stream, (void *)&called, 0);
+    else if (starts("cuLaunchHostFunc"))
+        r = TESTED((void *, void (*)(void *), void *), stream, from_stream, (void *)&called);
+    else
+        return NOT_HERE;
+    MUST("cuStreamSynchronize", (void *), stream);
+    if (called != (r == 0)) wrong("host function");
+    return r;
+}
+
 static result_t resolver(void)
 {
     void *f = NULL;
@@ -157,8 +182,8 @@ static result_t resolver(void)
 
 result_t other(void)
 {
-    result_t (*all[])(void) = {launches, modules, contexts, streams, resolver};
-    for (int i = 0; i < 5; i++) {
+    result_t (*all[])(void) = {launches, modules, contexts, streams, host_functions, resolver};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         result_t r = all[i]();
         if (r != NOT_HERE) return r;
     }
