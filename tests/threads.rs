@@ -110,6 +110,22 @@ fn a_lost_write_is_found() {
     assert!(outcome.stdout.contains("words are wrong"), "{outcome:#?}");
 }
 
+/// The memory of a module's variables is the driver's, and goes with it: nobody reads it then.
+#[test]
+fn modules_go_while_their_globals_are_read() {
+    let image = support::kernels("kernels/demo/demo.cu", "modules.so");
+    for streams in ["random:1", "clocked:2000,50", "async"] {
+        let run = Run::preloaded(&program("modules"))
+            .env("SIMCUDA_STREAMS", streams)
+            .env("SIMCUDA_MEMORY", "64MiB")
+            .env("SIMCUDA_GRANULARITY", "64KiB");
+        let outcome = run.arg(&image).arg(pick(60, 600).to_string()).outcome().well();
+        assert_eq!(outcome.stdout, "evicted: yes\n", "{streams}: {}", outcome.stderr);
+        assert_eq!(outcome.report.expect("a report")["faults"], json!([]), "{streams}");
+    }
+    let _ = std::fs::remove_file(image);
+}
+
 /// While a free waits for the device, its range is nobody's yet: the block it lies in stays.
 #[test]
 fn a_block_stays_while_a_free_of_it_waits() {

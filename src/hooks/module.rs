@@ -6,6 +6,7 @@ use crate::hook;
 use crate::intercept::guard;
 use crate::registry::contexts::{self, Context};
 use crate::registry::{functions, globals};
+use crate::residency::control;
 use std::ffi::c_char;
 
 hook! {
@@ -13,9 +14,7 @@ hook! {
         functions::unloading();
         let forgotten = globals::unloading(module as usize);
         let result = real!(api.cuModuleUnload(module));
-        if result != code::SUCCESS {
-            globals::remember(forgotten);
-        }
+        stays(forgotten, result);
         result
     }
 
@@ -67,8 +66,8 @@ hook! {
         let result = real!(api.cuLibraryUnload(library));
         if result != code::SUCCESS {
             kernels.into_iter().for_each(|kernel| functions::note_kernel(kernel, library));
-            globals::remember(forgotten);
         }
+        stays(forgotten, result);
         result
     }
 
@@ -93,6 +92,17 @@ hook! {
             }
         }
         result
+    }
+}
+
+/// What `forgotten` names was out of sight for a moment. If the driver did not unload it, an
+/// eviction may have missed an address there.
+fn stays(forgotten: Vec<globals::Global>, result: CUresult) {
+    if result != code::SUCCESS && !forgotten.is_empty() {
+        globals::remember(forgotten);
+        if result != code::DEINITIALIZED {
+            control::latch("a module that could not be unloaded");
+        }
     }
 }
 

@@ -248,11 +248,13 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
             graph.names.insert(id, own.granules);
         }
     }
-    for (ptr, len, device) in globals::snapshot() {
+    let reading = globals::read();
+    for &(ptr, len, device) in &reading.all {
         let Some(ctx) = fence::context_on(device) else { continue };
         scanned += len as u64;
         device_range(ctx, ptr, len as u64, targets, &mut hits, &mut work.staging)?;
     }
+    drop(reading);
     // Asked even where nothing is pinned: while a block is away, the bytes of every copy to the
     // device have to be looked at.
     let probe = &raw const targets;
