@@ -109,6 +109,7 @@ mod tests {
         assert_eq!(free(&all, 1), [2]);
         assert_eq!(free(&all, 11), [2, 3]);
         assert_eq!(free(&all, 1000), [2, 3, 1]);
+        assert_eq!(free(&[c(1, 64, 20), c(2, 4, 10)], 1), [2], "however small");
     }
 
     #[test]

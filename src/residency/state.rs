@@ -346,6 +346,36 @@ mod tests {
     }
 
     #[test]
+    fn pins_are_counted_and_outlive_a_free() {
+        let word = |state, pins| Word::new(state, pins, 3);
+        let pinned = word(State::Resident, 1).step(Event::Pin).expect("any number");
+        assert_eq!(pinned, word(State::Resident, 2));
+        assert_eq!(pinned.step(Event::Unpin), Ok(word(State::Resident, 1)));
+        let freed = pinned.step(Event::Free).expect("whoever has pinned it");
+        assert_eq!(freed, word(State::Limbo, 2), "they let go of it later");
+        for event in [Event::Reuse, Event::Retire] {
+            assert!(freed.step(event).is_err(), "{event:?} under a pin");
+        }
+        assert_eq!(freed.step(Event::Unpin), Ok(word(State::Limbo, 1)));
+        for state in [State::Resident, State::Limbo] {
+            assert!(word(state, 0).step(Event::Unpin).is_err(), "nobody has pinned it");
+        }
+        assert!(word(State::Resident, PIN_MAX as u32).step(Event::Pin).is_err(), "as many as fit");
+    }
+
+    #[test]
+    fn another_life_is_another_generation() {
+        for (state, event) in [
+            (State::Vacant, Event::Create),
+            (State::Resident, Event::BeginEvict),
+            (State::Limbo, Event::Reuse),
+        ] {
+            let next = Word::new(state, 0, 7).step(event).expect("a transition");
+            assert_eq!(next.generation(), 8, "{event:?}");
+        }
+    }
+
+    #[test]
     fn a_restarted_eviction_does_not_accept_the_old_copy() {
         let word = AtomicWord::default();
         word.apply(Event::Create).expect("vacant");
