@@ -110,7 +110,7 @@ fn run(world: &World, options: &Options) -> (Counts, Vec<String>) {
     let ended = AtomicBool::new(false);
     let deadline = Instant::now() + options.time;
     std::thread::scope(|scope| {
-        scope.spawn(|| watch(world, options.timeout, &ended));
+        let watcher = scope.spawn(|| watch(world, options.timeout, &ended));
         let control = scope.spawn(|| control::run(world, options));
         let workers: Vec<_> = (0..options.threads)
             .map(|n| {
@@ -135,6 +135,10 @@ fn run(world: &World, options: &Options) -> (Counts, Vec<String>) {
             Err(_) => failures.push("the controlling thread panicked".to_owned()),
         }
         ended.store(true, Ordering::Relaxed);
+        // The scope would wait too, but in a way that ThreadSanitizer does not see.
+        if watcher.join().is_err() {
+            failures.push("the watchdog panicked".to_owned());
+        }
     });
     (total, failures)
 }

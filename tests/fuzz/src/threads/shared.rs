@@ -6,8 +6,8 @@ use crate::reference;
 use crate::rng::Rng;
 use crate::{Failure, World};
 use cuda_client::{Code, DevicePtr, Driver, Event, Stream};
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const BUFFERS: usize = 6;
 const WORDS: usize = 4096;
@@ -51,8 +51,7 @@ impl Shared {
     }
 
     fn lock(&self, n: usize) -> MutexGuard<'_, Common> {
-        // A thread that failed with the lock held has stopped everybody; nothing is hidden.
-        self.buffers[n].lock().unwrap_or_else(PoisonError::into_inner)
+        self.buffers[n].lock()
     }
 
     /// Uses one of them on `stream` after everybody before and before everybody after.
