@@ -189,7 +189,15 @@ fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CU
     }
     let result = match contexts::primary_ending(ordinal) {
         Some(ctx) => going(api, ctx, call),
-        None => perhaps_going(contexts::primary(ordinal), || primary_active(api, device), call),
+        None => {
+            // After a reset this may end it although others have retained it, as far as we know.
+            let hidden = contexts::primary(ordinal).map(globals::context_going);
+            let result = call();
+            if let Some(hidden) = hidden.filter(|_| primary_active(api, device)) {
+                hidden.stay();
+            }
+            result
+        }
     };
     if result == code::SUCCESS {
         contexts::primary_released(ordinal);
@@ -202,24 +210,6 @@ fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CU
             }
             contexts::primary_ended(ordinal);
         }
-    }
-    result
-}
-
-/// A context that the call may end although others have retained it, as far as we know. Its globals
-/// must not be read then; and nothing may be evicted while they are not.
-fn perhaps_going(
-    ctx: Option<usize>,
-    lives: impl FnOnce() -> bool,
-    call: impl FnOnce() -> CUresult,
-) -> CUresult {
-    let Some(ctx) = ctx.filter(|&ctx| globals::any_in(ctx)) else { return call() };
-    // Where an eviction does not end in time the context is taken to go on, as it nearly always does.
-    let Some(_hold) = control::no_evictions() else { return call() };
-    let forgotten = globals::context_going(ctx);
-    let result = call();
-    if lives() {
-        globals::remember(forgotten);
     }
     result
 }

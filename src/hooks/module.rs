@@ -6,15 +6,16 @@ use crate::hook;
 use crate::intercept::guard;
 use crate::registry::contexts::{self, Context};
 use crate::registry::{functions, globals};
-use crate::residency::control;
 use std::ffi::c_char;
 
 hook! {
     fn cuModuleUnload(module: Handle) |api| {
         functions::unloading();
-        let forgotten = globals::unloading(module as usize);
+        let hidden = globals::unloading(module as usize);
         let result = real!(api.cuModuleUnload(module));
-        stays(forgotten, result);
+        if result != code::SUCCESS {
+            hidden.stay();
+        }
         result
     }
 
@@ -62,12 +63,12 @@ hook! {
 
     fn cuLibraryUnload(library: Handle) |api| {
         let kernels = functions::library_unloading(library);
-        let forgotten = globals::unloading(library as usize);
+        let hidden = globals::unloading(library as usize);
         let result = real!(api.cuLibraryUnload(library));
         if result != code::SUCCESS {
             kernels.into_iter().for_each(|kernel| functions::note_kernel(kernel, library));
+            hidden.stay();
         }
-        stays(forgotten, result);
         result
     }
 
@@ -92,17 +93,6 @@ hook! {
             }
         }
         result
-    }
-}
-
-/// What `forgotten` names was out of sight for a moment. If the driver did not unload it, an
-/// eviction may have missed an address there.
-fn stays(forgotten: Vec<globals::Global>, result: CUresult) {
-    if result != code::SUCCESS && !forgotten.is_empty() {
-        globals::remember(forgotten);
-        if result != code::DEINITIALIZED {
-            control::latch("a module that could not be unloaded");
-        }
     }
 }
 

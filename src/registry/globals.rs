@@ -1,8 +1,9 @@
 //! Module globals the program has asked for: they can hold addresses, so the scan reads them.
 //!
 //! They are the driver's memory and go with their module, at any moment another thread likes. So a
-//! scan says that it reads them, and an unload first takes its own out and waits until nobody reads
-//! the list they were on: a copy from memory that is gone would end the program's context.
+//! scan says that it reads them, and an unload first hides its own and waits until nobody reads
+//! the list they were on: a copy from memory that is gone would end the program's context. Whether
+//! they go is known after the driver's call; while some are hidden no scan can be complete.
 
 use super::contexts::Context;
 use parking_lot::{Condvar, Mutex};
@@ -20,12 +21,15 @@ pub struct Global {
 /// What is known, and who reads it.
 struct Known {
     all: Vec<Global>,
-    /// Lists that are being read, and how many there were so far.
+    /// Lists that are being read.
     readers: u32,
-    lists: u64,
+    /// Calls that may end some of them, under way.
+    hiding: u32,
+    /// How many began and ended so far.
+    turns: u64,
 }
 
-static KNOWN: Mutex<Known> = Mutex::new(Known { all: Vec::new(), readers: 0, lists: 0 });
+static KNOWN: Mutex<Known> = Mutex::new(Known { all: Vec::new(), readers: 0, hiding: 0, turns: 0 });
 static READ: Condvar = Condvar::new();
 
 /// Remembers a global that a module (or library) has in `context`.
@@ -37,35 +41,58 @@ pub fn add(module: usize, ptr: u64, len: usize, context: Context) {
     }
 }
 
-/// The module is about to be unloaded; what was known of it. Nobody reads it any more.
-pub fn unloading(module: usize) -> Vec<Global> {
-    take(|g| g.module == module)
+/// The module is about to be unloaded. Nobody reads what is hidden any more.
+pub fn unloading(module: usize) -> Hidden {
+    hide(|g| g.module == module)
 }
 
-/// The context is about to go, and every module in it.
-pub fn context_going(ctx: usize) -> Vec<Global> {
-    take(|g| g.ctx == ctx)
+/// The context is about to go, or may be, and every module in it.
+pub fn context_going(ctx: usize) -> Hidden {
+    hide(|g| g.ctx == ctx)
 }
 
-/// Whether anything is known of the context.
-pub fn any_in(ctx: usize) -> bool {
-    KNOWN.lock().all.iter().any(|g| g.ctx == ctx)
+/// Globals that a call under way may end; they are forgotten when this goes.
+#[derive(Debug)]
+pub struct Hidden {
+    globals: Vec<Global>,
+    /// Whether there are any; where there are none nobody need wait.
+    any: bool,
 }
 
-/// Neither went after all.
-pub fn remember(forgotten: Vec<Global>) {
-    KNOWN.lock().all.extend(forgotten);
-}
-
-fn take(which: impl Fn(&Global) -> bool) -> Vec<Global> {
-    let mut known = KNOWN.lock();
-    let taken: Vec<Global> = known.all.extract_if(.., |g| which(g)).collect();
-    // Lists made from here on do not have them; a reader waits for idle devices only.
-    let lists = known.lists;
-    if !taken.is_empty() {
-        READ.wait_while(&mut known, |known| known.readers > 0 && known.lists == lists);
+impl Hidden {
+    /// They did not end.
+    pub fn stay(mut self) {
+        KNOWN.lock().all.append(&mut self.globals);
     }
-    taken
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if self.any {
+            let mut known = KNOWN.lock();
+            known.hiding -= 1;
+            known.turns += 1;
+        }
+    }
+}
+
+fn hide(which: impl Fn(&Global) -> bool) -> Hidden {
+    let mut known = KNOWN.lock();
+    let globals: Vec<Global> = known.all.extract_if(.., |g| which(g)).collect();
+    let any = !globals.is_empty();
+    if any {
+        known.hiding += 1;
+        known.turns += 1;
+        // No list is made from here on; a reader waits for idle devices only.
+        READ.wait_while(&mut known, |known| known.readers > 0);
+    }
+    Hidden { globals, any }
+}
+
+/// A number that has not changed between two looks if nothing was hidden at any time between.
+pub fn turns() -> Option<u64> {
+    let known = KNOWN.lock();
+    (known.hiding == 0).then_some(known.turns)
 }
 
 /// All, while they are read: until this goes none of them does.
@@ -75,12 +102,14 @@ pub struct Reading {
     pub all: Vec<(u64, usize, u8)>,
 }
 
-/// Begins to read. One at a time, which the ticket sees to.
-pub fn read() -> Reading {
+/// Begins to read; nothing while some are hidden. One at a time, which the ticket sees to.
+pub fn read() -> Option<Reading> {
     let mut known = KNOWN.lock();
+    if known.hiding > 0 {
+        return None;
+    }
     known.readers += 1;
-    known.lists += 1;
-    Reading { all: known.all.iter().map(|g| (g.ptr, g.len, g.device)).collect() }
+    Some(Reading { all: known.all.iter().map(|g| (g.ptr, g.len, g.device)).collect() })
 }
 
 impl Drop for Reading {
@@ -102,25 +131,28 @@ mod tests {
         add(2, 0xF00_0100, 0, context(10));
         add(2, 0xF00_0200, 16, context(10));
         add(1, 0xF00_0300, 4, context(11));
-        let all = || read().all.len();
-        assert_eq!(all(), 3, "each once, empty ones never");
-        unloading(2);
-        context_going(11);
-        assert_eq!(read().all, [(0xF00_0000, 8, 0)]);
-        let forgotten = unloading(1);
-        assert_eq!(all(), 0);
-        remember(forgotten);
-        assert_eq!(read().all, [(0xF00_0000, 8, 0)]);
+        let all = || read().expect("nothing is hidden").all.clone();
+        assert_eq!(all().len(), 3, "each once, empty ones never");
+        drop(unloading(2));
+        drop(context_going(11));
+        assert_eq!(all(), [(0xF00_0000, 8, 0)]);
+        let turns_before = turns();
+        let hidden = unloading(1);
+        assert!(read().is_none() && turns().is_none(), "nobody knows whether it goes");
+        hidden.stay();
+        assert_eq!(all(), [(0xF00_0000, 8, 0)]);
+        assert!(turns().is_some() && turns() != turns_before);
 
         // Who unloads waits for who reads.
         let reading = read();
-        let unload = std::thread::spawn(|| unloading(1).len());
-        while !KNOWN.lock().all.is_empty() {
+        let unload = std::thread::spawn(|| drop(unloading(1)));
+        while turns().is_some() {
             std::thread::yield_now();
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
         assert!(!unload.is_finished());
         drop(reading);
-        assert_eq!(unload.join().expect("no panic"), 1);
+        unload.join().expect("no panic");
+        assert_eq!(all(), []);
     }
 }

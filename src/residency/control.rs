@@ -76,12 +76,6 @@ fn restore_everything(ticket: &mut Ticket, effort: Effort) -> Result<(), CUresul
     result
 }
 
-/// Nothing is evicted until what this returns goes; nothing where an eviction did not end in time.
-pub fn no_evictions() -> Option<engine::Hold> {
-    let hold = engine::hold_evictions();
-    ticket::take().map(|_| hold)
-}
-
 /// Stops evicting and restores everything (`off`), or allows it again.
 pub fn set_off(off: bool) -> Result<(), CUresult> {
     engine::set_user_off(off);

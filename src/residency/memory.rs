@@ -14,6 +14,7 @@ use super::{engine, evict, quiet, shared, submit};
 use crate::driver::{CUresult, code};
 use crate::fault;
 use crate::heap::MAP;
+use crate::registry::globals;
 use crate::stats;
 use crate::vmm::{self, Handle};
 use std::sync::atomic::Ordering;
@@ -131,6 +132,7 @@ fn rescue(
                 if let Some(handles) = attempt_converting(device, granules)? {
                     return Ok(handles);
                 }
+                let turns = globals::turns();
                 let evicted = evict::evict(device, batch, why, ticket, &quiet);
                 if let Some(handles) = attempt_converting(device, granules)? {
                     stats::page().oom_avoided.add(u64::from(evicted > 0));
@@ -141,8 +143,9 @@ fn rescue(
                 if converted && let Some(handles) = attempt(device, granules)? {
                     return Ok(handles);
                 }
-                // Blocks that other operations hold pinned come free when those are submitted.
-                evicted > 0 || converted || awaited
+                // Blocks that other operations hold pinned come free when those are submitted; what a
+                // module that is being unloaded names is known when it has gone.
+                evicted > 0 || converted || awaited || turns.is_none() || turns != globals::turns()
             }
             Ok(None) => true,
             // No fence there can cover everything: nothing is ever evicted.

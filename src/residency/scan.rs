@@ -248,7 +248,7 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
             graph.names.insert(id, own.granules);
         }
     }
-    let reading = globals::read();
+    let reading = globals::read().ok_or(code::NOT_READY)?;
     for &(ptr, len, device) in &reading.all {
         let Some(ctx) = fence::context_on(device) else { continue };
         scanned += len as u64;
