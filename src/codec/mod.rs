@@ -2,9 +2,9 @@
 //!
 //! Owns: how one page of at most [`PAGE`] bytes is described, and its hash. Never: where bytes
 //! are kept (the tier does that) or when (residency does).
-#![forbid(unsafe_code)]
 
 mod hash;
+pub mod reference;
 
 pub use hash::page_hash;
 
