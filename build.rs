@@ -29,6 +29,25 @@ fn main() {
     let exports = exports(&surface);
     fs::write(out.join("exports.rs"), table(&exports)).expect("OUT_DIR is writable");
     alias(&out);
+    codec();
+}
+
+/// The codec's kernels for the processor of this machine and of any other: `codec::cpu` chooses.
+fn codec() {
+    println!("cargo:rerun-if-changed=kernels/codec");
+    for (isa, flags) in
+        [("any", &[][..]), ("avx2", &["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"])]
+    {
+        let mut build = cc::Build::new();
+        build.cpp(true).cpp_link_stdlib(None).std("c++17").opt_level(3).warnings(true);
+        for flag in
+            ["-fno-exceptions", "-fno-rtti", "-fvisibility=hidden", "-Wextra"].iter().chain(flags)
+        {
+            build.flag(flag);
+        }
+        build.define("CP_ISA", isa).file("kernels/codec/cpu.cc");
+        build.compile(&format!("coldpress_codec_{isa}"));
+    }
 }
 
 /// One exported symbol.

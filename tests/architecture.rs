@@ -46,6 +46,7 @@ const UNSAFE: &[&str] = &[
     "vmm/",
     "os/",
     "tier/",
+    "codec/cpu.rs",
     "heap/map.rs",
     "registry/",
     "residency/block.rs",

@@ -1,6 +1,8 @@
 //! The arguments of every subcommand.
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
+use coldpress::codec::cpu::Dtype;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,6 +44,12 @@ pub enum Command {
     /// compares. Without a CUDA driver a simulated one is used. Exits with 1 if the results
     /// differ or the limit was passed.
     Demo(Demo),
+    /// Say how small files of tensors get, and that every byte comes back
+    ///
+    /// Codes each file as coldpress codes device memory, in pages of 64 KiB, decodes it again and
+    /// compares. Nothing is written. For a dump at hand: would it help me? Exits with 1 if a byte
+    /// does not come back.
+    Codec(Codec),
     /// Print the manual page
     #[command(hide = true)]
     Man,
@@ -116,6 +124,20 @@ pub struct Switch {
     /// How long to wait for its answer
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Codec {
+    /// Files of bare elements: tensors as they are in memory
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What the elements are; auto looks at each page
+    #[arg(long, value_name = "TYPE", default_value = "auto",
+          value_parser = PossibleValuesParser::new(Dtype::NAMES))]
+    pub dtype: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,7 @@
 //! asked for (a listing, JSON) goes to stdout, everything else to stderr.
 
 mod args;
+mod codec;
 mod demo;
 mod doctor;
 mod elf;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Off(args) => switch::switch(&args, coldpress::stats::Command::Off),
         Command::On(args) => switch::switch(&args, coldpress::stats::Command::On),
         Command::Demo(args) => demo::demo(&args),
+        Command::Codec(args) => codec::codec(&args),
         Command::Man => man(),
         Command::Completions { shell } => {
             let mut out = Vec::new();

@@ -3,6 +3,7 @@
 //! Owns: how one page of at most [`PAGE`] bytes is described, and its hash. Never: where bytes
 //! are kept (the tier does that) or when (residency does).
 
+pub mod cpu;
 mod hash;
 pub mod reference;
 

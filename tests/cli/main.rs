@@ -2,6 +2,7 @@
 //! except where a module says so.
 
 mod broken_demo;
+mod codec;
 mod docs;
 mod env;
 mod library;

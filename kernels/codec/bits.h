@@ -1,0 +1,92 @@
+// Bytes and bits of a blob. Reads never leave the blob, whatever its bytes say.
+#pragma once
+
+#include "format.h"
+
+// A blob being read.
+struct CpBlob {
+    const uint8_t *at;
+    uint32_t bytes;
+};
+
+// Eight bytes from `byte` on; what is behind the blob counts as zero.
+CP_FN uint64_t cp_read8(const CpBlob &blob, uint32_t byte) {
+    uint64_t out = 0;
+#ifdef __CUDACC__
+    // Blobs are aligned to 16 bytes and as long as a multiple of it.
+    const uint32_t word = byte & ~3u, shift = byte % 4 * 8;
+    const uint32_t *at = (const uint32_t *)(blob.at + word);
+    uint32_t w[3];
+    for (uint32_t i = 0; i < 3; i++) w[i] = word + 4 * i < blob.bytes ? at[i] : 0;
+    out = (uint64_t)__funnelshift_r(w[1], w[2], shift) << 32 | __funnelshift_r(w[0], w[1], shift);
+#else
+    if (byte + 8 <= blob.bytes)
+        memcpy(&out, blob.at + byte, 8);
+    else if (byte < blob.bytes)
+        memcpy(&out, blob.at + byte, blob.bytes - byte);
+#endif
+    return out;
+}
+
+// `count` bits, at most 57, from `bit` on.
+CP_FN uint64_t cp_read_bits(const CpBlob &blob, uint32_t bit, uint32_t count) {
+    return cp_read8(blob, bit / 8) >> bit % 8 & ((1ull << count) - 1);
+}
+
+CP_FN uint32_t cp_read4(const CpBlob &blob, uint32_t byte) { return (uint32_t)cp_read8(blob, byte); }
+
+// Bit 0 of each of eight codes of `bits` bits.
+CP_FN uint64_t cp_each_of_8(uint32_t bits) {
+    uint64_t out = 0;
+    for (uint32_t i = 0; i < 8; i++) out |= 1ull << i * bits;
+    return out;
+}
+
+// Of eight codes those that have all bits set, as bit 0 of each.
+CP_FN uint64_t cp_all_ones(uint64_t codes, uint32_t bits, uint64_t each) {
+    for (uint32_t i = 1; i < bits; i++) each &= codes >> i;
+    return codes & each;
+}
+
+// Bits being written by one lane, one after another, from a whole byte on. Flushes whole bytes only;
+// `end` writes the rest. Nobody else writes the same bytes.
+struct CpWriter {
+    uint8_t *at;
+    uint64_t held;
+    uint32_t bits;
+
+    CP_FN CpWriter to(uint8_t *at) { return {at, 0, 0}; }
+    CP_FN void put(CpWriter &w, uint64_t value, uint32_t count) {
+        w.held |= value << w.bits;
+        w.bits += count;
+        while (w.bits >= 8) {
+            *w.at++ = (uint8_t)w.held;
+            w.held >>= 8;
+            w.bits -= 8;
+        }
+    }
+    CP_FN void end(CpWriter &w) {
+        if (w.bits > 0) *w.at++ = (uint8_t)w.held;
+    }
+};
+
+// Sets `count` bits, at most 32, at `bit` of words that were zero; other lanes may set others of the same
+// words.
+CP_FN void cp_or_bits(uint32_t *words, uint32_t bit, uint32_t value, uint32_t count) {
+    if (count == 0) return;
+    const uint32_t shift = bit % 32;
+#ifdef __CUDACC__
+    atomicOr(&words[bit / 32], value << shift);
+    if (shift + count > 32) atomicOr(&words[bit / 32 + 1], value >> (32 - shift));
+#else
+    words[bit / 32] |= value << shift;
+    if (shift + count > 32) words[bit / 32 + 1] |= value >> (32 - shift);
+#endif
+}
+
+CP_FN void cp_store8(uint8_t *at, uint64_t bytes) { memcpy(at, &bytes, 8); }
+
+// Eight codes of a stream, those from position `p` on.
+CP_FN uint64_t cp_codes(const CpBlob &blob, uint32_t stream, uint32_t p, uint32_t bits) {
+    return cp_read8(blob, stream + p / 8 * bits) & ((1ull << 8 * bits) - 1);
+}

@@ -1,0 +1,32 @@
+// The CPU build of the codec: the functions that Rust calls. Compiled once for every x86-64 and once for
+// those with AVX2; CP_ISA is the end of their names.
+#include "page.h"
+
+#define CP_JOINED(name, isa) name##_##isa
+#define CP_JOIN(name, isa) CP_JOINED(name, isa)
+#define CP_NAME(name) CP_JOIN(name, CP_ISA)
+#define CP_EXPORT extern "C" __attribute__((visibility("hidden")))
+
+// Sizes for callers that do not know the types.
+CP_EXPORT uint32_t CP_NAME(cp_scratch_bytes)() { return sizeof(CpScratch); }
+
+// Codes `len` bytes at `page`; see cp_encode_page. All pointers are aligned to 16.
+CP_EXPORT void CP_NAME(cp_page_encode)(const uint8_t *page, uint32_t len, CpHint hint, CpDescriptor *d, uint8_t *out,
+                                       CpScratch *scratch) {
+    cp_encode_page(page, len, hint, d, out, scratch);
+}
+
+// What is found out about the bytes: a hint that says it.
+CP_EXPORT CpHint CP_NAME(cp_page_detect)(const uint8_t *page, uint32_t len, uint32_t among, CpScratch *scratch) {
+    CpLayout layout;
+    const CpMode mode = cp_detect(page, len, among, &scratch->choice, &scratch->groups[0], &layout);
+    return {1, mode, CpLayout::pack(layout), 0};
+}
+
+// Decodes; see cp_decode_page.
+CP_EXPORT uint32_t CP_NAME(cp_page_decode)(const CpDescriptor *d, const uint8_t *blob, uint32_t bytes, uint8_t *out,
+                                           CpScratch *scratch) {
+    return cp_decode_page(*d, {blob, bytes}, out, scratch);
+}
+
+CP_EXPORT uint32_t CP_NAME(cp_page_hash)(const uint8_t *bytes, uint32_t len) { return cp_hash(bytes, len); }
