@@ -5,7 +5,8 @@
 //! modes, limits, cards and torture. A failure is shrunk, printed and written to a file; moved to
 //! `tests/fuzz/regressions` it is run here for ever (`regressions.rs`).
 //!
-//! TEST_COLDPRESS_SEED  seed of the first program (default 1)
+//! TEST_COLDPRESS_SEED    seed of the first program (default 1)
+//! TEST_COLDPRESS_SHRINK  seconds to spend on shortening a failure (default 60)
 
 mod regressions;
 mod run;

@@ -64,9 +64,10 @@ impl Run {
         let report = folder.join(format!("report-{}.json", self.seed));
         let _ = fs::remove_file(&report);
         let mut command = fuzz(&report);
+        let shrink = std::env::var("TEST_COLDPRESS_SHRINK").unwrap_or_else(|_| "60".to_owned());
         command
             .args(["--seed", &self.seed.to_string(), "--sequences", &self.sequences.to_string()])
-            .args(["--steps", &STEPS.to_string(), "--timeout", "60", "--shrink", "60", "--save"])
+            .args(["--steps", &STEPS.to_string(), "--timeout", "60", "--shrink", &shrink, "--save"])
             .arg(failed())
             .args(self.setting.arguments())
             .envs(self.setting.variables(self.seed));
