@@ -58,6 +58,11 @@ fn a_freed_range_is_its_own_streams_first() {
 }
 
 #[test]
+fn what_was_freed_goes_before_what_is_alive() {
+    run("freed", "8MiB", &[], &[NEVER_DONE]);
+}
+
+#[test]
 fn a_new_stream_inherits_nothing() {
     run("streams", "64MiB", &[], &[NEVER_DONE]);
 }

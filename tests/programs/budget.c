@@ -193,6 +193,24 @@ static void program_reuse(void)
     DO(cuCtxSynchronize, (void));
 }
 
+/* At the limit what was freed goes before what is alive, even if somebody has to wait for it. */
+static void program_freed(void)
+{
+    void *host, *stream;
+    ptr_t p[4], other;
+    DO(cuMemAllocHost_v2, (void **, size_t), &host, 2 * MIB);
+    DO(cuStreamCreate, (void **, unsigned), &stream, 1);
+    for (int i = 0; i < 3; i++) set(p[i] = must(2 * MIB), i + 1, 2 * MIB);
+    ASYNC(&p[3], stream);
+    USE(p[3], stream);
+    FREE_ASYNC(p[3], stream);
+    /* Of another size, and without a stream: nobody may have it as it is. */
+    other = must(MIB);
+    EXPECT(stats().evictions == 0);
+    for (int i = 0; i < 3; i++) EXPECT(is(p[i], i + 1, 2 * MIB));
+    release(other);
+}
+
 /* What a destroyed stream has used is not the next stream's. */
 static void program_streams(void)
 {
@@ -279,6 +297,7 @@ int main(int argc, char **argv)
     else if (!strcmp(name, "ready")) program_ready();
     else if (!strcmp(name, "order")) program_order();
     else if (!strcmp(name, "reuse")) program_reuse();
+    else if (!strcmp(name, "freed")) program_freed();
     else if (!strcmp(name, "streams")) program_streams();
     else if (!strcmp(name, "default")) program_default();
     else if (!strcmp(name, "exceed") && argc > 2) program_exceed(argv[2]);
