@@ -16,17 +16,8 @@ CP_EXPORT void CP_NAME(cp_page_encode)(const uint8_t *page, uint32_t len, CpHint
     cp_encode_page(page, len, hint, d, out, scratch);
 }
 
-// What is found out about the bytes: a hint that says it.
-CP_EXPORT CpHint CP_NAME(cp_page_detect)(const uint8_t *page, uint32_t len, uint32_t among, CpScratch *scratch) {
-    CpLayout layout;
-    const CpMode mode = cp_detect(page, len, among, &scratch->choice, &scratch->groups[0], &layout);
-    return {1, mode, CpLayout::pack(layout), 0};
-}
-
 // Decodes; see cp_decode_page.
 CP_EXPORT uint32_t CP_NAME(cp_page_decode)(const CpDescriptor *d, const uint8_t *blob, uint32_t bytes, uint8_t *out,
                                            CpScratch *scratch) {
     return cp_decode_page(*d, {blob, bytes}, out, scratch);
 }
-
-CP_EXPORT uint32_t CP_NAME(cp_page_hash)(const uint8_t *bytes, uint32_t len) { return cp_hash(bytes, len); }

@@ -11,7 +11,6 @@ enum : uint32_t {
     CP_GROUP = 128,       // elements of one width in INTS
     CP_FIELDS_MOST = 8,
     CP_TILES_MOST = 32,
-    CP_PALETTE_MOST = 126,
     // A page that would take more than this part of itself, in 256ths, stays as it is.
     CP_WORTH = 248,
 };

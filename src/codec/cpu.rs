@@ -85,11 +85,10 @@ struct Kernels {
     scratch_bytes: unsafe extern "C" fn() -> u32,
     encode: Encode,
     decode: Decode,
-    detect: unsafe extern "C" fn(*const u8, u32, u32, *mut Aligned) -> Hint,
 }
 
 macro_rules! kernels {
-    ($name:ident, $scratch:ident, $encode:ident, $decode:ident, $detect:ident) => {
+    ($name:ident, $scratch:ident, $encode:ident, $decode:ident) => {
         unsafe extern "C" {
             fn $scratch() -> u32;
             fn $encode(
@@ -107,21 +106,14 @@ macro_rules! kernels {
                 out: *mut u8,
                 scratch: *mut Aligned,
             ) -> u32;
-            fn $detect(page: *const u8, len: u32, among: u32, scratch: *mut Aligned) -> Hint;
         }
         static $name: Kernels =
-            Kernels { scratch_bytes: $scratch, encode: $encode, decode: $decode, detect: $detect };
+            Kernels { scratch_bytes: $scratch, encode: $encode, decode: $decode };
     };
 }
 
-kernels!(ANY, cp_scratch_bytes_any, cp_page_encode_any, cp_page_decode_any, cp_page_detect_any);
-kernels!(
-    AVX2,
-    cp_scratch_bytes_avx2,
-    cp_page_encode_avx2,
-    cp_page_decode_avx2,
-    cp_page_detect_avx2
-);
+kernels!(ANY, cp_scratch_bytes_any, cp_page_encode_any, cp_page_decode_any);
+kernels!(AVX2, cp_scratch_bytes_avx2, cp_page_encode_avx2, cp_page_decode_avx2);
 
 /// The faster build that this processor can run.
 fn kernels() -> &'static Kernels {
@@ -192,24 +184,6 @@ impl Coder {
         }
     }
 
-    /// What the bytes of a page are, to say it of the pages beside it.
-    ///
-    /// # Panics
-    /// If `page` does not have 1 to [`PAGE`] bytes.
-    pub fn detect(&mut self, page: &[u8], dtype: Dtype) -> Hint {
-        self.take(page);
-        // SAFETY: the page has so many bytes and stands where the kernels want it; the scratch is as
-        // large as they say and nobody else's.
-        unsafe {
-            (self.kernels.detect)(
-                self.page.as_ptr().cast(),
-                page.len() as u32,
-                u32::from(dtype.hint().among),
-                self.scratch.as_mut_ptr(),
-            )
-        }
-    }
-
     /// Codes a page: its descriptor and its blob.
     ///
     /// # Panics
@@ -217,7 +191,9 @@ impl Coder {
     pub fn encode(&mut self, page: &[u8], hint: Hint) -> ([u8; DESCRIPTOR], &[u8]) {
         self.take(page);
         let mut descriptor = [0; DESCRIPTOR];
-        // SAFETY: as for `detect`; the blob's room is that of a page, which no blob exceeds.
+        // SAFETY: the page has so many bytes and stands where the kernels want it; the scratch is as
+        // large as they say and nobody else's; the blob's room is that of a page, which no blob
+        // exceeds.
         unsafe {
             (self.kernels.encode)(
                 self.page.as_ptr().cast(),

@@ -1,4 +1,6 @@
-//! Page codecs of this version, worked on the host as pages come down: zero, constant, raw.
+//! Page codecs. What the engine uses so far is worked on the host as pages come down: zero,
+//! constant, raw. The kernels' format, decoder and CPU build are in `reference` and `cpu`; so far
+//! `coldpress codec` and the tests use them.
 //!
 //! Owns: how one page of at most [`PAGE`] bytes is described, and its hash. Never: where bytes
 //! are kept (the tier does that) or when (residency does).
