@@ -1,16 +1,25 @@
-//! Panics on demand, so that what a panic leaves behind can be tested from outside.
+//! Panics and pauses on demand, so that what a panic leaves behind, and what others do between two
+//! steps of a thread, can be tested from outside.
 //!
 //! In builds with debug assertions `TEST_COLDPRESS_PANIC=PLACE[:NAME][:N]` makes the N-th passing of
 //! a place (the first, if no number is given) panic; with a NAME only passings in that hook count.
-//! Release builds contain nothing of this.
+//! `TEST_COLDPRESS_PAUSE`, of the same form, makes it wait instead: until somebody has opened the
+//! named pipe `TEST_COLDPRESS_GATE` for writing, which in turn waits for the thread to be there, and
+//! has closed it again. Release builds contain nothing of this.
 
-/// A place where a panic can be asked for, in the hook `name` (nothing where it is the engine's own).
+/// A place where a panic or a pause can be asked for, in the hook `name` (nothing where it is the
+/// engine's own).
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point(_place: &str, _name: &str) {}
 
+/// A place where only a pause can be asked for: one of the paths on which nothing can panic.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub fn pause(_place: &str) {}
+
 #[cfg(debug_assertions)]
-pub use wanted::point;
+pub use wanted::{pause, point};
 
 #[cfg(debug_assertions)]
 mod wanted {
@@ -37,17 +46,50 @@ mod wanted {
         wanted
     }
 
-    /// A place where a panic can be asked for, in the hook `name` (nothing where it is the engine's
-    /// own).
+    /// What a variable asks for, and how often its place was passed.
+    struct Order {
+        variable: &'static str,
+        wanted: OnceLock<Option<Wanted>>,
+        seen: AtomicU64,
+    }
+
+    static PANIC: Order = Order::new("TEST_COLDPRESS_PANIC");
+    static PAUSE: Order = Order::new("TEST_COLDPRESS_PAUSE");
+
+    impl Order {
+        const fn new(variable: &'static str) -> Order {
+            Order { variable, wanted: OnceLock::new(), seen: AtomicU64::new(0) }
+        }
+
+        /// Whether it is meant for this passing.
+        fn due(&self, place: &str, name: &str) -> bool {
+            let read = || std::env::var(self.variable).ok().map(|text| parse(&text));
+            let Some(wanted) = self.wanted.get_or_init(read) else { return false };
+            let here = wanted.place == place && wanted.name.as_ref().is_none_or(|n| n == name);
+            here && self.seen.fetch_add(1, Ordering::Relaxed) + 1 == wanted.n
+        }
+    }
+
+    /// A place where a panic or a pause can be asked for, in the hook `name` (nothing where it is
+    /// the engine's own).
     pub fn point(place: &str, name: &str) {
-        static WANTED: OnceLock<Option<Wanted>> = OnceLock::new();
-        static SEEN: AtomicU64 = AtomicU64::new(0);
-        let wanted =
-            WANTED.get_or_init(|| std::env::var("TEST_COLDPRESS_PANIC").ok().map(|t| parse(&t)));
-        let Some(wanted) = wanted else { return };
-        let here = wanted.place == place && wanted.name.as_ref().is_none_or(|n| n == name);
-        if here && SEEN.fetch_add(1, Ordering::Relaxed) + 1 == wanted.n {
+        if PANIC.due(place, name) {
             panic!("TEST_COLDPRESS_PANIC at {place} {name}");
+        }
+        pause_in(place, name);
+    }
+
+    /// A place where only a pause can be asked for: one of the paths on which nothing can panic.
+    pub fn pause(place: &str) {
+        pause_in(place, "");
+    }
+
+    fn pause_in(place: &str, name: &str) {
+        if PAUSE.due(place, name)
+            && let Ok(gate) = std::env::var("TEST_COLDPRESS_GATE")
+        {
+            // Opening a pipe waits for the other side, reading it for its end.
+            let _ = std::fs::read(gate);
         }
     }
 

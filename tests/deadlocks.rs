@@ -5,6 +5,8 @@
 #[path = "support/mod.rs"]
 mod support;
 
+#[path = "deadlocks/between.rs"]
+mod between;
 #[path = "deadlocks/blocked.rs"]
 mod blocked;
 #[path = "deadlocks/pressure.rs"]
@@ -27,19 +29,30 @@ type Variables<'a> = &'a [(&'a str, &'a str)];
 /// A card of 64 MiB with granules of 64 KiB, a limit of 16 MiB, and little patience. Nothing is
 /// measured: the watchdog is there for what would never end.
 fn run(file: &str, args: &[&str], variables: Variables<'_>) -> Outcome {
-    let run = Run::preloaded(&program(file))
+    judged(variables.iter().fold(prepared(file, args), |run, (name, value)| run.env(name, value)))
+}
+
+/// The same, with a thread that waits at a place of the library until the program opens the gate.
+fn paused(file: &str, args: &[&str], place: &str) -> Outcome {
+    judged(prepared(file, args).paused(place).env("SIMCUDA_LIBRARY", support::simulator()))
+}
+
+fn prepared(file: &str, args: &[&str]) -> Run {
+    Run::preloaded(&program(file))
         .arg(image())
         .args(args)
         .env("SIMCUDA_MEMORY", "64MiB")
         .env("SIMCUDA_GRANULARITY", "64KiB")
         .env("COLDPRESS_LIMIT", "16MiB")
         .env("COLDPRESS_RESTORE_WAIT", "1s")
-        .timeout(Duration::from_secs(120));
-    let outcome = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).outcome();
-    let outcome = outcome.well();
+        .timeout(Duration::from_secs(120))
+}
+
+fn judged(run: Run) -> Outcome {
+    let outcome = run.outcome().well();
     if let Some(report) = &outcome.report {
         let faults = report["faults"].as_array().map(Vec::len);
-        assert_eq!(faults, Some(0), "{args:?}, {variables:?}: {report}");
+        assert_eq!(faults, Some(0), "{report}");
     }
     outcome
 }

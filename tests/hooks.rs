@@ -159,6 +159,7 @@ fn a_free_does_not_wait_for_somebody_elses_rescue() {
         .env("SIMCUDA_GRANULARITY", "64KiB")
         .env("COLDPRESS_RESTORE_WAIT", "10s")
         .env("COLDPRESS_LIMIT", "9MiB")
+        .paused("rescue")
         .args(["10"]);
     let outcome = run.outcome().well();
     assert_eq!(outcome.stdout, "freed: 0, first\nallocated: 0\n", "{}", outcome.stderr);

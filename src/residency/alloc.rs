@@ -13,6 +13,7 @@ use super::state::{Event, State};
 use super::ticket::{self, Ticket};
 use super::{evict, shared, slab, submit};
 use crate::driver::{CUdeviceptr, CUresult, code};
+use crate::fault;
 use crate::heap::MAP;
 use crate::registry::contexts::Context;
 use crate::registry::streams;
@@ -210,6 +211,7 @@ pub fn begin_free(ptr: CUdeviceptr) -> Result<Freed, CUresult> {
 
 /// Makes the range reusable as `order` allows.
 pub fn finish_free(freed: Freed, order: Order) {
+    fault::pause("free-begun");
     let block = BLOCKS.get(freed.id);
     let Some(device) = engine::device_of(block.device()) else { return };
     match block.kind() {

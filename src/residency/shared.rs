@@ -320,4 +320,20 @@ mod tests {
         assert_eq!(take_hole(&mut cold, 2, 512), Some(65536), "which may reuse it at once");
         assert_eq!(take_hole(&mut cold, 0, 1 << 20), None);
     }
+
+    /// What is too small to keep apart waits for everybody, what is not does not.
+    #[test]
+    fn merged_holes_wait_for_the_streams_of_both() {
+        let merged = |first: Hole, second: Hole| {
+            let mut holes = vec![first];
+            add_hole(&mut holes, second);
+            holes
+        };
+        let hole = |start, len, uses| Hole { start, len, uses };
+        let (low, high) = (hole(0, 512, 2), hole(512, 8192, 4));
+        assert_eq!(merged(low, high), [hole(0, 8704, 6)]);
+        assert_eq!(merged(high, low), [hole(0, 8704, 6)]);
+        let (low, high) = (hole(0, 4096, 2), hole(4096, 4096, 4));
+        assert_eq!(merged(low, high), [low, high]);
+    }
 }

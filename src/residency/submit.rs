@@ -15,6 +15,7 @@ use super::state::{Event, Gathered, State};
 use super::ticket::{self, STAGING, Ticket};
 use super::{evict, quiet, scan, section};
 use crate::driver::{CUdeviceptr, CUresult, code};
+use crate::fault;
 use crate::heap::{MAP, View};
 use crate::registry::{functions::Places, host};
 use crate::stats;
@@ -58,6 +59,7 @@ pub unsafe fn launch(
     call: impl FnOnce() -> CUresult,
 ) -> CUresult {
     if EVICTED.load(Ordering::Relaxed) == 0 && !engine::torture() {
+        fault::pause("launch");
         let section = section::enter();
         // SAFETY: the caller's promise.
         let resident = unsafe { stamp_all(places, values, 1u64.wrapping_shl(u32::from(slot))) };
@@ -299,6 +301,7 @@ fn rescue(
                 return e;
             }
         };
+        fault::pause("prepared");
         let section = section::enter();
         // Pinned and resident: no eviction can have touched them, only a free.
         if needs.all_resident(view, bits) {

@@ -1,7 +1,8 @@
-/* A stream-ordered free of a buffer that is away, while another thread's allocation waits for a stream
- * which stands still until that free has returned: prints what came first.
+/* A stream-ordered free of a buffer that is away, while another thread's allocation makes room, and stands
+ * still in the middle of it until that free has returned: prints what came first.
  *   busy SECONDS     a free that takes half of SECONDS, how long the allocation may wait, is slow */
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,14 +13,7 @@ typedef unsigned long long ptr_t;
 
 static int (*set_current)(void *), (*allocate)(ptr_t *, size_t), (*fill)(ptr_t, unsigned char, size_t);
 static void *context;
-static int go, started, allocated;
-
-static void wait_for_go(void *unused)
-{
-    (void)unused;
-    __atomic_store_n(&started, 1, __ATOMIC_SEQ_CST);
-    while (!__atomic_load_n(&go, __ATOMIC_SEQ_CST)) usleep(1000);
-}
+static int allocated;
 
 static void *hungry(void *result)
 {
@@ -37,8 +31,6 @@ int main(int argc, char **argv)
     int (*init)(unsigned) = (int (*)(unsigned))dlsym(driver, "cuInit");
     int (*retain)(void **, int) = (int (*)(void **, int))dlsym(driver, "cuDevicePrimaryCtxRetain");
     int (*create)(void **, unsigned) = (int (*)(void **, unsigned))dlsym(driver, "cuStreamCreate");
-    int (*callback)(void *, void (*)(void *), void *) =
-        (int (*)(void *, void (*)(void *), void *))dlsym(driver, "cuLaunchHostFunc");
     int (*release)(ptr_t, void *) = (int (*)(ptr_t, void *))dlsym(driver, "cuMemFreeAsync");
     int (*evict)(const void *, const char *, unsigned) =
         (int (*)(const void *, const char *, unsigned))dlsym(driver, "coldpress_evict");
@@ -49,13 +41,14 @@ int main(int argc, char **argv)
     if (init(0) != 0 || retain(&context, 0) != 0 || set_current(context) != 0 || create(&stream, 1) != 0) return 2;
     if (allocate(&away, 6 << 20) != 0 || fill(away, 1, 6 << 20) != 0) return 2;
     if (evict == NULL || evict((const void *)away, NULL, 0) != 0) return 2;
-    if (allocate(&here, 6 << 20) != 0 || callback(stream, wait_for_go, NULL) != 0) return 2;
-    while (!__atomic_load_n(&started, __ATOMIC_SEQ_CST)) usleep(1000);
+    if (allocate(&here, 6 << 20) != 0) return 2;
 
     pthread_t thread;
     int result = -1;
     pthread_create(&thread, NULL, hungry, &result);
-    usleep(100000); /* it has the ticket by now; if not, this test shows less, never something wrong */
+    /* Open as soon as the allocation has begun to make room, and alone may do so. */
+    int gate = open(getenv("TEST_COLDPRESS_GATE"), O_WRONLY);
+    if (gate < 0) return 2;
     struct timespec before, after;
     clock_gettime(CLOCK_MONOTONIC, &before);
     int freed = release(away, stream);
@@ -63,7 +56,7 @@ int main(int argc, char **argv)
     int slow = argc < 2 || after.tv_sec - before.tv_sec >= atoi(argv[1]) / 2;
     int late = __atomic_load_n(&allocated, __ATOMIC_SEQ_CST);
     printf("freed: %d, %s\n", freed, late ? "late" : slow ? "slow" : "first");
-    __atomic_store_n(&go, 1, __ATOMIC_SEQ_CST);
+    close(gate);
     pthread_join(thread, NULL);
     printf("allocated: %d\n", result);
     return 0;

@@ -19,6 +19,12 @@ CP_KERNEL(dl_step, uint32_t *data, uint64_t words, uint32_t key) {
     for (uint64_t i = 0; i < words; i++) data[i] = 3 * data[i] + key;
 }
 
+// The same, with the address of the data in memory.
+CP_KERNEL(dl_follow, uint32_t *const *list, uint64_t words, uint32_t key) {
+    uint32_t *data = *list;
+    for (uint64_t i = 0; i < words; i++) data[i] = 3 * data[i] + key;
+}
+
 // All three at once: each must be there.
 CP_KERNEL(dl_mix, uint32_t *a, uint32_t *b, uint32_t *c, uint64_t words, uint32_t key) {
     for (uint64_t i = 0; i < words; i++) {

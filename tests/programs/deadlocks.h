@@ -2,6 +2,7 @@
  * host knows, and something a stream can be blocked with. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -17,7 +18,7 @@ typedef void *handle_t;
 enum { OK = 0, OUT_OF_MEMORY = 2, NOT_PERMITTED = 800, MIB = 1 << 20 };
 
 static void *driver;
-static handle_t context, step_kernel, wait_kernel, mix_kernel;
+static handle_t context, step_kernel, wait_kernel, mix_kernel, follow_kernel;
 
 static void *find(const char *name)
 {
@@ -91,6 +92,16 @@ static inline result_t step(struct buffer *b, uint32_t key, handle_t stream)
     return result;
 }
 
+/* As `step`, but the kernel gets only the place where the buffer's address stands. */
+static inline result_t follow(ptr_t list, struct buffer *b, uint32_t key, handle_t stream)
+{
+    void *params[] = {&list, &b->words, &key};
+    result_t result = launch(follow_kernel, stream, params);
+    if (result == OK)
+        for (uint64_t i = 0; i < b->words; i++) b->want[i] = 3 * b->want[i] + key;
+    return result;
+}
+
 static inline result_t mix(struct buffer *b, uint32_t key, handle_t stream)
 {
     void *params[] = {&b[0].at, &b[1].at, &b[2].at, &b[0].words, &key};
@@ -158,6 +169,18 @@ static inline pthread_t start(void *(*run)(void *), void *argument)
     return thread;
 }
 
+/* Waits until a thread stands still where the test wants it; it goes on when the gate is closed. */
+static inline int gate(void)
+{
+    const char *pipe = getenv("TEST_COLDPRESS_GATE");
+    CHECK(pipe != NULL);
+    int there = open(pipe, O_WRONLY);
+    CHECK(there >= 0);
+    return there;
+}
+
+static inline int evict(ptr_t p) { return CALL(coldpress_evict, (const void *, const char *, unsigned), (const void *)p, NULL, 0); }
+
 /* The primary context, current here. */
 static inline void enter(void) { MUST(cuCtxSetCurrent, (handle_t), context); }
 
@@ -173,6 +196,7 @@ static inline void begin(const char *image)
     MUST(cuModuleGetFunction, (handle_t *, handle_t, const char *), &step_kernel, module, "dl_step");
     MUST(cuModuleGetFunction, (handle_t *, handle_t, const char *), &wait_kernel, module, "dl_wait");
     MUST(cuModuleGetFunction, (handle_t *, handle_t, const char *), &mix_kernel, module, "dl_mix");
+    MUST(cuModuleGetFunction, (handle_t *, handle_t, const char *), &follow_kernel, module, "dl_follow");
     MUST(cuMemHostAlloc, (void **, size_t, unsigned), (void **)&flag, 4096, 2);
     *flag = 0;
 }

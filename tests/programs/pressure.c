@@ -207,6 +207,24 @@ static void program_waiters(void)
     for (int i = 0; i < 4; i++) verify(&kept[i]);
 }
 
+/* A stream is at work: on a driver without fences for contexts that is known by its own event. */
+static void at_work(handle_t stream)
+{
+    struct buffer used = buffer(6 * MIB, 1), idle = buffer(6 * MIB, 2);
+    block(stream, KERNEL);
+    CHECK(step(&used, 9, stream) == OK);
+    ptr_t p = 0;
+    result_t result = allocate(&p, 6 * MIB);
+    printf("blocked: %d\n", result);
+    *flag = 1;
+    MUST(cuCtxSynchronize, (void));
+    if (result == OK) CHECK(release(p) == OK);
+    verify(&used);
+    verify(&idle);
+}
+static void program_own(void) { at_work(new_stream()); }
+static void program_default(void) { at_work(NULL); }
+
 /* A launch on the thread's own default stream: an old driver has no fence behind those. */
 static void program_per_thread(void)
 {
@@ -315,7 +333,7 @@ int main(int argc, char **argv)
         {"sixty", program_sixty}, {"over", program_over}, {"sizes", program_sizes}, {"callback", program_callback},
         {"streams", program_streams}, {"destroyed", program_destroyed}, {"contexts", program_contexts},
         {"waiters", program_waiters}, {"per-thread", program_per_thread}, {"many-streams", program_many_streams},
-        {"capture", program_capture}};
+        {"capture", program_capture}, {"own", program_own}, {"default", program_default}};
     CHECK(argc > 2);
     begin(argv[1]);
     if (!strcmp(argv[2], "neighbour")) program_neighbour(argv);

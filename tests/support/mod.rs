@@ -213,6 +213,15 @@ impl Run {
         self
     }
 
+    /// A thread of it stops at this place of the library (`src/fault.rs`) until the program, which
+    /// finds the gate in `TEST_COLDPRESS_GATE`, lets it go on.
+    pub fn paused(self, place: &str) -> Run {
+        let gate = self.folder.join("gate");
+        let made = Command::new("mkfifo").arg(&gate).status();
+        assert!(made.expect("mkfifo").success());
+        self.env("TEST_COLDPRESS_PAUSE", place).env("TEST_COLDPRESS_GATE", gate)
+    }
+
     /// Gives it so long; the watchdog ends it then.
     pub fn timeout(mut self, timeout: Duration) -> Run {
         self.timeout = timeout;

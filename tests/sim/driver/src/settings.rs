@@ -38,6 +38,8 @@ pub struct Settings {
     pub report: Option<String>,
     pub shared: Option<String>,
     pub fill: bool,
+    /// Copies use pageable memory in stream order too.
+    pub reaches_pageable: bool,
 }
 
 /// The settings of this process.
@@ -71,6 +73,7 @@ fn read() -> Settings {
         report: env::var("SIMCUDA_REPORT").ok(),
         shared: env::var("SIMCUDA_SHARED").ok().filter(|s| !s.is_empty()),
         fill: env::var("SIMCUDA_FILL").map_or(true, |v| v != "0"),
+        reaches_pageable: env::var("SIMCUDA_PAGEABLE").is_ok_and(|v| v == "1"),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A copy that involves pageable memory has used that memory when the call returns: its source is
 //! snapshotted, and a call that writes pageable memory waits. Pinned memory is used in stream
-//! order.
+//! order, and all host memory where the card reaches it by itself (`SIMCUDA_PAGEABLE`).
 
 use crate::abi::{CUdeviceptr, Handle, Memcpy2D, Memcpy3D, Outcome, code, end};
 use crate::entry::api;
@@ -10,7 +10,7 @@ use crate::guard::Copy;
 use crate::space::SPACE;
 use crate::stream::{self, Stream};
 use crate::work::Work;
-use crate::{flip, loaded, memory, schedule};
+use crate::{flip, loaded, memory, schedule, settings};
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -31,6 +31,11 @@ fn classify(at: u64) -> Side {
 
 fn check_device(at: u64, bytes: u64) -> Outcome {
     if memory::known_device_range(at, bytes) { Ok(()) } else { Err(code::INVALID_VALUE) }
+}
+
+/// Whether a copy uses this host memory when its turn comes.
+fn in_order(at: u64, bytes: u64) -> bool {
+    settings::get().reaches_pageable || pinned(at, bytes)
 }
 
 fn pinned(at: u64, bytes: u64) -> bool {
@@ -66,7 +71,7 @@ fn queue(stream: &Arc<Stream>, dst: Side, src: Side, mut copy: Copy, wait: bool)
             copy.src = at;
         }
         Side::Host(0) => return Err(code::INVALID_VALUE),
-        Side::Host(at) if pinned(at, src_span) || wait => copy.src = at,
+        Side::Host(at) if in_order(at, src_span) || wait => copy.src = at,
         Side::Host(at) => {
             // SAFETY: the program says that the source is there; a fault here is the program's.
             let bytes = unsafe { std::slice::from_raw_parts(at as *const u8, src_span as usize) };
@@ -84,7 +89,7 @@ fn queue(stream: &Arc<Stream>, dst: Side, src: Side, mut copy: Copy, wait: bool)
         Side::Host(0) => return Err(code::INVALID_VALUE),
         Side::Host(at) => {
             copy.dst = at;
-            wait |= !pinned(at, dst_span);
+            wait |= !in_order(at, dst_span);
         }
     }
     let item = stream.submit(Some(Work::Copy { copy, staged, flip: flip::current() }))?;
