@@ -263,6 +263,10 @@ pub fn free_block(device: &'static Device, id: u32, block: &'static Block) {
 pub fn free_evicted(device: &'static Device, id: u32, block: &'static Block, ticket: &mut Ticket) {
     let was = block.word.load().state();
     if block.word.apply(Event::Free).is_err() {
+        // It is on its way back; whoever holds the ticket then does it.
+        if !matches!(was, State::Limbo | State::Vacant) {
+            device.heap.lock().abandoned.push(id);
+        }
         return;
     }
     if was.is_evicted() || was == State::Poisoned {

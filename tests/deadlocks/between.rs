@@ -18,6 +18,12 @@ fn a_launch_sees_what_left_since_it_looked() {
     assert_eq!(done.stdout, "evicted: yes\n", "{}", done.stderr);
 }
 
+/// Whoever holds the ticket later frees what was on its way back.
+#[test]
+fn what_is_freed_on_its_way_back_is_not_lost() {
+    paused("between", &["freed"], "rescue");
+}
+
 /// A copy that fails keeps more than its own block.
 #[test]
 fn what_stays_after_all_keeps_what_it_names() {

@@ -75,12 +75,64 @@ static void program_stays(void)
     fail(NULL);
 }
 
+static struct buffer first, second;
+
+static void *launch_first(void *unused)
+{
+    enter();
+    CHECK(step(&first, 5, NULL) == OK);
+    return unused;
+}
+
+static size_t memory_left(void)
+{
+    size_t left, all;
+    MUST(cuMemGetInfo_v2, (size_t *, size_t *), &left, &all);
+    return left;
+}
+
+/* A launch brings two buffers back since memory leads to them. While it looks for room for one, the program frees
+ * the other, which nobody can do just then: its memory must not be lost. */
+static void program_freed(void)
+{
+    enum { MOST = 16 };
+    ptr_t filler[MOST];
+    int fillers = 0;
+    hidden = buffer(2 * MIB, 1);
+    second = buffer(2 * MIB, 2);
+    first = buffer(2 * MIB, 3);
+    const size_t before = memory_left();
+    ptr_t leads[2] = {hidden.at, second.at};
+    MUST(cuMemcpyHtoD_v2, (ptr_t, const void *, size_t), first.at, leads, sizeof leads);
+    memcpy(first.want, leads, sizeof leads);
+    CHECK(evict(0) == OK);
+    while (memory_left() >= 6 * MIB) CHECK(fillers < MOST && allocate(&filler[fillers++], 1 * MIB) == OK);
+    pthread_t thread = start(launch_first, NULL);
+    int there = gate();
+    CHECK(release(second.at) == OK);
+    close(there);
+    pthread_join(thread, NULL);
+    while (fillers > 0) CHECK(release(filler[--fillers]) == OK);
+    size_t left = 0;
+    for (int i = 0; i < 250 && left < before + 2 * MIB; i++) {
+        usleep(20000);
+        left = memory_left();
+    }
+    CHECK(left >= before + 2 * MIB);
+    finish(NULL);
+    verify(&first);
+    CHECK(release(first.at) == OK);
+    CHECK(allocate(&list, 2 * MIB) == OK);
+    bring_address(NULL);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(argc > 2);
     begin(argv[1]);
     if (!strcmp(argv[2], "prepared")) program_prepared();
     else if (!strcmp(argv[2], "stays")) program_stays();
+    else if (!strcmp(argv[2], "freed")) program_freed();
     else program_launch();
     CHECK(follow(list, &hidden, 7, NULL) == OK);
     finish(NULL);
