@@ -33,6 +33,14 @@ CP_FN uint64_t cp_read_bits(const CpBlob &blob, uint32_t bit, uint32_t count) {
     return cp_read8(blob, bit / 8) >> bit % 8 & ((1ull << count) - 1);
 }
 
+CP_FN uint32_t cp_lowest(uint32_t bits) {
+#ifdef __CUDACC__
+    return __ffs(bits) - 1;
+#else
+    return (uint32_t)__builtin_ctz(bits);
+#endif
+}
+
 CP_FN uint32_t cp_read4(const CpBlob &blob, uint32_t byte) { return (uint32_t)cp_read8(blob, byte); }
 
 // Bit 0 of each of eight codes of `bits` bits.

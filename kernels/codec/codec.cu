@@ -1,14 +1,16 @@
 // The device build of the codec: a warp codes or decodes one page of a batch.
-#include "page.h"
+#include "decode.h"
+#include "encode.h"
 
 // Decodes `count` pages. Page i goes from the blob at blobs + 16 * d[i].place to pages[i]; verdicts[i] says how
 // that went (CpVerdict). One warp a block, `scratch` one entry a block; all pointers aligned to 16.
 extern "C" __global__ void __launch_bounds__(32)
     cp_pages_decode_v1(const CpDescriptor *d, const uint8_t *blobs, uint8_t *const *pages, uint32_t count,
                        uint32_t *verdicts, CpScratch *scratch) {
+    __shared__ CpShared shared;
     for (uint32_t i = blockIdx.x; i < count; i += gridDim.x) {
         const CpBlob blob = {blobs + 16ull * d[i].place, 16u * d[i].size};
-        const CpVerdict verdict = cp_decode_page(d[i], blob, pages[i], &scratch[blockIdx.x]);
+        const CpVerdict verdict = cp_decode_page(d[i], blob, pages[i], &scratch[blockIdx.x], &shared);
         if (threadIdx.x == 0) verdicts[i] = verdict;
     }
 }
@@ -18,6 +20,7 @@ extern "C" __global__ void __launch_bounds__(32)
 extern "C" __global__ void __launch_bounds__(32)
     cp_pages_encode_v1(const uint8_t *const *pages, const uint32_t *lens, CpHint hint, uint32_t count, CpDescriptor *d,
                        uint8_t *blobs, CpScratch *scratch) {
+    __shared__ CpPacking shared;
     for (uint32_t i = blockIdx.x; i < count; i += gridDim.x)
-        cp_encode_page(pages[i], lens[i], hint, &d[i], blobs + 65536ull * i, &scratch[blockIdx.x]);
+        cp_encode_page(pages[i], lens[i], hint, &d[i], blobs + 65536ull * i, &scratch[blockIdx.x], &shared);
 }

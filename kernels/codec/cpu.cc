@@ -1,6 +1,7 @@
 // The CPU build of the codec: the functions that Rust calls. Compiled once for every x86-64 and once for
 // those with AVX2; CP_ISA is the end of their names.
-#include "page.h"
+#include "decode.h"
+#include "encode.h"
 
 #define CP_JOINED(name, isa) name##_##isa
 #define CP_JOIN(name, isa) CP_JOINED(name, isa)
@@ -13,11 +14,11 @@ CP_EXPORT uint32_t CP_NAME(cp_scratch_bytes)() { return sizeof(CpScratch); }
 // Codes `len` bytes at `page`; see cp_encode_page. All pointers are aligned to 16.
 CP_EXPORT void CP_NAME(cp_page_encode)(const uint8_t *page, uint32_t len, CpHint hint, CpDescriptor *d, uint8_t *out,
                                        CpScratch *scratch) {
-    cp_encode_page(page, len, hint, d, out, scratch);
+    cp_encode_page(page, len, hint, d, out, scratch, &scratch->packing);
 }
 
 // Decodes; see cp_decode_page.
 CP_EXPORT uint32_t CP_NAME(cp_page_decode)(const CpDescriptor *d, const uint8_t *blob, uint32_t bytes, uint8_t *out,
                                            CpScratch *scratch) {
-    return cp_decode_page(*d, {blob, bytes}, out, scratch);
+    return cp_decode_page(*d, {blob, bytes}, out, scratch, &scratch->shared);
 }

@@ -1,0 +1,80 @@
+// Instructions of a warp that the fast paths are written with, and what they keep in its shared memory.
+#pragma once
+
+#include "bits.h"
+
+// On a processor the fast paths are slower than the general ones. They are compiled there all the same, for tests:
+// a third build, which codes and decodes as a device does.
+#if defined(__CUDACC__) || defined(CP_AS_DEVICE)
+#define CP_FAST true
+#else
+#define CP_FAST false
+#endif
+
+// A warp's shared memory: tables, and the symbols of the second tier on their way.
+enum : uint32_t { CP_SECONDS = 1024 };
+
+struct CpShared {
+    alignas(16) uint32_t by_codes[256];
+    alignas(16) uint32_t seconds[CP_SECONDS + 256];
+};
+
+struct alignas(8) CpWords2 {
+    uint32_t x[2];
+};
+struct alignas(16) CpWords4 {
+    uint32_t x[4];
+};
+
+// Four of the eight bytes of a and b, as the nibbles of `selector` say (low bits: a).
+CP_FN uint32_t cp_prmt(uint32_t a, uint32_t b, uint32_t selector) {
+#ifdef __CUDACC__
+    // Not __byte_perm: that masks the selector first, which needs no masking here.
+    uint32_t out;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(selector));
+    return out;
+#else
+    const uint64_t both = (uint64_t)b << 32 | a;
+    uint32_t out = 0;
+    for (uint32_t i = 0; i < 4; i++) out |= (uint32_t)(both >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
+    return out;
+#endif
+}
+
+// `add` and the bytes of a, each times that of b: with one byte in b a single instruction takes a byte out, scales
+// it and adds it.
+CP_FN uint32_t cp_dot(uint32_t a, uint32_t b, uint32_t add) {
+#ifdef __CUDACC__
+    return __dp4a(a, b, add);
+#else
+    for (uint32_t i = 0; i < 32; i += 8) add += (a >> i & 255) * (b >> i & 255);
+    return add;
+#endif
+}
+
+// Bits from `shift` (below 32) on of two words.
+CP_FN uint32_t cp_funnel(uint32_t low, uint32_t high, uint32_t shift) {
+#ifdef __CUDACC__
+    return __funnelshift_r(low, high, shift);
+#else
+    return (uint32_t)(((uint64_t)high << 32 | low) >> (shift & 31));
+#endif
+}
+
+// Shifted by any number; by 32 and more there is nothing left.
+CP_FN uint32_t cp_shift_left(uint32_t x, uint32_t by) {
+#ifdef __CUDACC__
+    return __funnelshift_lc(0, x, by);
+#else
+    return by < 32 ? x << by : 0;
+#endif
+}
+
+template <class T>
+CP_FN const T &cp_at(const void *base, uint32_t offset) {
+    return *(const T *)((const uint8_t *)base + offset);
+}
+template <class T>
+CP_FN T &cp_at(void *base, uint32_t offset) {
+    return *(T *)((uint8_t *)base + offset);
+}
