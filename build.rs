@@ -33,11 +33,14 @@ fn main() {
 }
 
 /// The codec's kernels for the processor of this machine and of any other: `codec::cpu` chooses.
+/// A third build takes the paths that a device takes; only tests use it.
 fn codec() {
     println!("cargo:rerun-if-changed=kernels/codec");
-    for (isa, flags) in
-        [("any", &[][..]), ("avx2", &["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"])]
-    {
+    for (isa, flags) in [
+        ("any", &[][..]),
+        ("avx2", &["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]),
+        ("device", &["-DCP_AS_DEVICE"]),
+    ] {
         let mut build = cc::Build::new();
         build.cpp(true).cpp_link_stdlib(None).std("c++17").opt_level(3).warnings(true);
         for flag in

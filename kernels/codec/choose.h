@@ -18,7 +18,7 @@ struct CpRanking {
     uint32_t distinct;
 };
 
-CP_FN void cp_rank(const CpHistogram &histogram, CpRanking *out) {
+CP_SLOW void cp_rank(const CpHistogram &histogram, CpRanking *out) {
     const uint32_t *count = histogram.count;
     // Those that occur, and then among them.
     Lane<uint32_t> found;
@@ -41,6 +41,7 @@ CP_FN void cp_rank(const CpHistogram &histogram, CpRanking *out) {
     }
     cp_sync();
     uint32_t sum = 0;
+    CP_ROLLED
     for (uint32_t i = 0; i < distinct; i++) {
         out->upto[i] = sum;
         sum += count[out->symbol[i]];
@@ -51,7 +52,7 @@ CP_FN void cp_rank(const CpHistogram &histogram, CpRanking *out) {
 }
 
 // Every byte about as often as every other, as far as so many can tell: nothing to gain.
-CP_FN bool cp_flat(const CpHistogram &histogram) {
+CP_SLOW bool cp_flat(const CpHistogram &histogram) {
     uint32_t most = 0;
     for (uint32_t s = 0; s < 256; s++) most = histogram.count[s] > most ? histogram.count[s] : most;
     // Six deviations above a mean and a quarter.
@@ -60,7 +61,7 @@ CP_FN bool cp_flat(const CpHistogram &histogram) {
 }
 
 // Bits that `scale` times the counted symbols take with the cheapest code, palettes included.
-CP_FN uint64_t cp_cheapest(const CpRanking &ranking, uint32_t scale, bool nibbles, CpCode *best) {
+CP_SLOW uint64_t cp_cheapest(const CpRanking &ranking, uint32_t scale, bool nibbles, CpCode *best) {
     const uint64_t n = ranking.upto[256];
     if (ranking.distinct <= 1) return *best = {CpCode::CONST, 0, 0}, 0;
     uint64_t cost = UINT64_MAX;
@@ -71,6 +72,7 @@ CP_FN uint64_t cp_cheapest(const CpRanking &ranking, uint32_t scale, bool nibble
         if (bits < cost) cost = bits, *best = {CpCode::F, w, 0};
         break;
     }
+    CP_ROLLED
     for (uint32_t a = 1; a <= 6; a++)
         for (uint32_t b = 1; b <= 6; b++) {
             const uint32_t first = (1u << a) - 1, both = cp_min(first + (1u << b) - 1, 256);
@@ -83,7 +85,7 @@ CP_FN uint64_t cp_cheapest(const CpRanking &ranking, uint32_t scale, bool nibble
 }
 
 // Palettes and codes of a field from its ranking and its code.
-CP_FN void cp_fill_field(const CpRanking &ranking, const CpCode &code, CpField *out) {
+CP_SLOW void cp_fill_field(const CpRanking &ranking, const CpCode &code, CpField *out) {
     out->code = code;
     out->value = ranking.symbol[0];
     if (code.kind < CpCode::F) return;
@@ -112,19 +114,23 @@ struct CpChoice {
 
 // Bits that the sample takes as FIELDS of this layout; UINT64_MAX for a bitmap that has too little to do.
 template <class E>
-CP_FN uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, const CpLayout &layout, CpChoice *choice) {
+CP_SLOW uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, uint32_t most, const CpLayout &layout,
+                                CpChoice *choice) {
     const uint32_t width = sizeof(E), fields = cp_fields(layout), each = CP_PIECE / width;
-    const uint32_t pieces = cp_min(CP_PIECES, len / CP_PIECE), stride = len / CP_PIECE / pieces * CP_PIECE;
+    const uint32_t pieces = cp_min(most, len / CP_PIECE), stride = len / CP_PIECE / pieces * CP_PIECE;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         CP_EACH(s, 256) choice->histogram[k].count[s] = 0;
     }
     cp_sync();
     uint32_t stored = 0, covered = 0;
+    CP_ROLLED
     for (uint32_t piece = 0; piece < pieces; piece++) {
         const E *at = (const E *)(page + piece * stride);
         Lane<uint32_t> any, count;
         CP_LANES(l) any[l] = count[l] = 0;
         CP_LANES(l) {
+            CP_ROLLED
             for (uint32_t i = l; i < each; i += 32) {
                 E x = at[i];
                 any[l] |= x != 0;
@@ -145,6 +151,7 @@ CP_FN uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, const CpLayout 
             covered += each;
         } else if (!layout.bitmap) {
             // A block that is left out: its symbols are zeros, which were counted above.
+            CP_ROLLED
             for (uint32_t k = 0; k < fields; k++) CP_EACH(i, 1) choice->histogram[k].count[0] -= each;
             cp_sync();
         }
@@ -152,6 +159,7 @@ CP_FN uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, const CpLayout 
     if (layout.bitmap && stored > covered - covered / 8) return UINT64_MAX;
     uint64_t bits = (layout.bitmap ? covered : 0) + (uint64_t)covered * 80 / CP_TILE;
     const uint32_t scale = len / CP_PIECE / pieces;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         CpCode code = {CpCode::RAW, 0, 0};
         choice->histogram[k].total = stored;
@@ -170,10 +178,11 @@ CP_FN uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, const CpLayout 
 
 // Bits that the sample takes as INTS.
 template <class E>
-CP_FN uint64_t cp_ints_cost(const uint8_t *page, uint32_t len, bool delta, CpGroups *groups) {
-    const uint32_t pieces = cp_min(CP_PIECES, len / CP_PIECE), stride = len / CP_PIECE / pieces * CP_PIECE;
+CP_SLOW uint64_t cp_ints_cost(const uint8_t *page, uint32_t len, uint32_t most, bool delta, CpGroups *groups) {
+    const uint32_t pieces = cp_min(most, len / CP_PIECE), stride = len / CP_PIECE / pieces * CP_PIECE;
     const uint32_t each = CP_PIECE / sizeof(E);
     uint64_t bytes = 0;
+    CP_ROLLED
     for (uint32_t piece = 0; piece < pieces; piece++) {
         const E *at = (const E *)(page + piece * stride);
         cp_ints_look<E>(at, each, delta, groups);
@@ -183,41 +192,104 @@ CP_FN uint64_t cp_ints_cost(const uint8_t *page, uint32_t len, bool delta, CpGro
     return bytes * 8;
 }
 
+// Calls f with a value of the element's type.
+template <class F>
+CP_FN auto cp_with_element(uint32_t width_log, F f) {
+    switch (width_log) {
+    case 0: return f((uint8_t)0);
+    case 1: return f((uint16_t)0);
+    case 2: return f((uint32_t)0);
+    default: return f((uint64_t)0);
+    }
+}
+
 // What may be tried: elements of 1 << bit bytes for bits 0 to 3; floats; whole numbers and bytes.
 enum CpAmong : uint32_t { CP_FLOATS = 16, CP_NUMBERS = 32, CP_ALL = 63 };
 
+// Something that a page may be taken for.
+struct CpGuess {
+    CpMode mode;
+    CpLayout layout;
+};
+
+// Bits that a sample of at most so many pieces takes.
+CP_SLOW uint64_t cp_guess_cost(const uint8_t *page, uint32_t len, uint32_t most, const CpGuess &guess,
+                               CpChoice *choice, CpGroups *groups) {
+    const CpLayout &layout = guess.layout;
+    return cp_with_element(layout.width_log, [&](auto element) {
+        using E = decltype(element);
+        return guess.mode == CP_INTS ? cp_ints_cost<E>(page, len, most, layout.delta, groups)
+                                     : cp_fields_cost<E>(page, len, most, layout, choice);
+    });
+}
+
+// Whether an eighth of the sample's elements can be zero, of whatever width: without this no bitmap is worth it.
+CP_FN bool cp_has_zeros(const uint8_t *page, uint32_t len) {
+    const uint32_t pieces = cp_min(CP_PIECES, len / CP_PIECE), stride = len / CP_PIECE / pieces * CP_PIECE;
+    uint32_t zeros = 0, covered = 0;
+    for (uint32_t piece = 0; piece < pieces; piece++) {
+        const uint8_t *at = page + piece * stride;
+        Lane<uint32_t> count;
+        CP_LANES(l) count[l] = 0;
+#ifdef __CUDACC__
+        CP_EACH(i, CP_PIECE) count.value += at[i] == 0;
+#else
+        for (uint32_t i = 0; i < CP_PIECE; i++) count[0] += at[i] == 0;
+#endif
+        const uint32_t n = cp_scan(count);
+        // A piece that is all zero is left out.
+        if (n < CP_PIECE) zeros += n, covered += CP_PIECE;
+    }
+    return zeros >= covered / 8;
+}
+
 // The layout and mode that the sample takes least with. Ones that stand earlier are easier on the device, so a
-// later one must be better by a 200th of the sample.
-CP_FN CpMode cp_detect(const uint8_t *page, uint32_t len, uint32_t among, CpChoice *choice, CpGroups *groups,
-                       CpLayout *best) {
+// later one must be better by a 200th of the sample. A look at two pieces leaves those out that are far behind.
+CP_SLOW CpMode cp_detect(const uint8_t *page, uint32_t len, uint32_t among, CpChoice *choice, CpGroups *groups,
+                         CpLayout *best) {
     if (among == 0) among = CP_ALL;
     const uint32_t pieces = cp_min(CP_PIECES, len / CP_PIECE);
     // Too short to look at in pieces: bytes, or the one width that it may be.
     const bool rotate = (among & CP_NUMBERS) == 0;
     *best = {among & 1 ? 0u : among & 2 ? 1u : among & 4 ? 2u : 3u, rotate, 0, 0, 0};
     if (pieces == 0) return CP_FIELDS;
+    const CpGuess all[] = {
+        {CP_FIELDS, {1, 1, 0, 0, 0}}, {CP_FIELDS, {2, 1, 0, 0, 0}}, {CP_FIELDS, {0, 1, 1, 0, 0}},
+        {CP_FIELDS, {0, 0, 0, 0, 0}}, {CP_FIELDS, {3, 1, 0, 0, 0}}, {CP_FIELDS, {1, 0, 0, 0, 0}},
+        {CP_FIELDS, {2, 0, 0, 0, 0}}, {CP_FIELDS, {3, 0, 0, 0, 0}}, {CP_FIELDS, {0, 0, 1, 0, 0}},
+        {CP_FIELDS, {1, 1, 0, 1, 0}}, {CP_FIELDS, {2, 1, 0, 1, 0}}, {CP_FIELDS, {0, 1, 1, 1, 0}},
+        {CP_FIELDS, {0, 0, 0, 1, 0}}, {CP_FIELDS, {3, 1, 0, 1, 0}}, {CP_FIELDS, {1, 0, 0, 1, 0}},
+        {CP_FIELDS, {2, 0, 0, 1, 0}}, {CP_FIELDS, {3, 0, 0, 1, 0}}, {CP_FIELDS, {0, 0, 1, 1, 0}},
+        {CP_INTS, {1, 0, 0, 0, 0}},   {CP_INTS, {2, 0, 0, 0, 0}},   {CP_INTS, {3, 0, 0, 0, 0}},
+        {CP_INTS, {1, 0, 0, 0, 1}},   {CP_INTS, {2, 0, 0, 0, 1}},   {CP_INTS, {3, 0, 0, 0, 1}},
+    };
+    const uint32_t count = sizeof all / sizeof *all;
+    const bool zeros = cp_has_zeros(page, len);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const CpLayout &layout = all[i].layout;
+        if ((among >> layout.width_log & 1) && (among & (layout.rotate ? CP_FLOATS : CP_NUMBERS)) &&
+            (zeros || !layout.bitmap))
+            left |= 1u << i;
+    }
+    if (pieces == CP_PIECES && cp_popcount(left) > 2) {
+        uint64_t cost[count], least = UINT64_MAX;
+        for (uint32_t i = 0; i < count; i++) {
+            cost[i] = UINT64_MAX;
+            if (left >> i & 1) cost[i] = cp_guess_cost(page, len, 2, all[i], choice, groups);
+            least = cost[i] < least ? cost[i] : least;
+        }
+        for (uint32_t i = 0; i < count; i++)
+            if (cost[i] == UINT64_MAX || cost[i] > least + 2 * CP_PIECE) left &= ~(1u << i);
+    }
     const uint64_t margin = (uint64_t)pieces * CP_PIECE * 8 / 200;
     CpMode mode = CP_FIELDS;
     uint64_t cost = UINT64_MAX;
-    const CpLayout layouts[] = {{1, 1, 0, 0, 0}, {2, 1, 0, 0, 0}, {0, 1, 1, 0, 0}, {0, 0, 0, 0, 0}, {3, 1, 0, 0, 0},
-                                {1, 0, 0, 0, 0}, {2, 0, 0, 0, 0}, {3, 0, 0, 0, 0}, {0, 0, 1, 0, 0}};
-    for (uint32_t bitmap = 0; bitmap < 2; bitmap++)
-        for (CpLayout layout : layouts) {
-            layout.bitmap = bitmap;
-            if (!(among >> layout.width_log & 1) || !(among & (layout.rotate ? CP_FLOATS : CP_NUMBERS))) continue;
-            const uint64_t bits = layout.width_log == 0   ? cp_fields_cost<uint8_t>(page, len, layout, choice)
-                                  : layout.width_log == 1 ? cp_fields_cost<uint16_t>(page, len, layout, choice)
-                                  : layout.width_log == 2 ? cp_fields_cost<uint32_t>(page, len, layout, choice)
-                                                          : cp_fields_cost<uint64_t>(page, len, layout, choice);
-            if (cost == UINT64_MAX || (bits != UINT64_MAX && bits + margin < cost)) cost = bits, *best = layout;
-        }
-    for (uint32_t delta = 0; delta < 2; delta++)
-        for (uint32_t log = 1; log < 4; log++) {
-            if (!(among >> log & 1) || !(among & CP_NUMBERS)) continue;
-            const uint64_t bits = log == 1   ? cp_ints_cost<uint16_t>(page, len, delta, groups)
-                                  : log == 2 ? cp_ints_cost<uint32_t>(page, len, delta, groups)
-                                             : cp_ints_cost<uint64_t>(page, len, delta, groups);
-            if (bits + margin < cost) cost = bits, *best = {log, 0, 0, 0, delta}, mode = CP_INTS;
-        }
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(left >> i & 1)) continue;
+        const uint64_t bits = cp_guess_cost(page, len, CP_PIECES, all[i], choice, groups);
+        if (cost == UINT64_MAX || (bits != UINT64_MAX && bits + margin < cost))
+            cost = bits, *best = all[i].layout, mode = all[i].mode;
+    }
     return mode;
 }

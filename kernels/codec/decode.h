@@ -4,10 +4,11 @@
 #include "page.h"
 
 // The fields of a page that is to be decoded; false if there is something that must not be.
-CP_FN bool cp_read_fields(const CpDescriptor &d, const CpBlob &blob, const CpLayout &layout, CpField *field,
+CP_SLOW bool cp_read_fields(const CpDescriptor &d, const CpBlob &blob, const CpLayout &layout, CpField *field,
                           CpTables *tables, uint32_t *palettes) {
     const uint32_t fields = cp_fields(layout), top = layout.nibbles ? 16 : 256;
     uint32_t at = 0;
+    CP_ROLLED
     for (uint32_t k = 0; k < CP_FIELDS_MOST; k++) {
         const uint8_t code = d.inline_[k], value = d.inline_[8 + k];
         if (k >= fields) {
@@ -43,7 +44,7 @@ CP_FN bool cp_read_fields(const CpDescriptor &d, const CpBlob &blob, const CpLay
 }
 
 // Whether all symbols of both fields are below 16.
-CP_FN bool cp_are_nibbles(uint32_t m, const CpWork *work) {
+CP_SLOW bool cp_are_nibbles(uint32_t m, const CpWork *work) {
     Lane<uint32_t> high;
     CP_LANES(l) high[l] = 0;
 #ifdef __CUDACC__
@@ -58,7 +59,7 @@ CP_FN bool cp_are_nibbles(uint32_t m, const CpWork *work) {
 
 // Decodes the tiles of FIELDS or INTS.
 template <class E>
-CP_FN bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t *page, CpScratch *s) {
+CP_SLOW bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t *page, CpScratch *s) {
     const uint32_t len = cp_len(d), n = len / sizeof(E), tiles = (n + CP_TILE - 1) / CP_TILE, tail = len % sizeof(E);
     const CpLayout layout = CpLayout::unpack(d.layout);
     uint32_t palettes = 0;
@@ -67,6 +68,7 @@ CP_FN bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t *p
     if (head > blob.bytes) return false;
     CP_EACH(i, tail) page[n * sizeof(E) + i] = blob.at[palettes + i];
     uint32_t before = head;
+    CP_ROLLED
     for (uint32_t t = 0; t < tiles; t++) {
         const uint32_t entry = cp_read4(blob, table + 4 * t), start = 16 * (entry & 0x3FFF), mask = entry >> 16 & 15;
         const uint32_t end = t + 1 < tiles ? 16 * (cp_read4(blob, table + 4 * t + 4) & 0x3FFF) : blob.bytes;
@@ -104,15 +106,27 @@ CP_FN bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t *p
     return true;
 }
 
+// The last half of a descriptor. On a processor one may stand anywhere.
+CP_FN CpWords4 cp_inline(const CpDescriptor &d) {
+    CpWords4 out;
+#ifdef __CUDACC__
+    out = cp_at<CpWords4>(d.inline_, 0);
+#else
+    memcpy(&out, d.inline_, 16);
+#endif
+    return out;
+}
+
 // Decodes a page of full tiles of 16-bit floats with no block left out (CP_DONE, CP_NO_TILE), if it is one.
 CP_FN CpFastEnd cp_decode_fast(const CpDescriptor &d, const CpBlob &blob, uint8_t *out, CpShared *shared,
                                uint32_t *hash) {
     const uint32_t len = cp_len(d), tiles = len / (2 * CP_TILE);
-    if (d.layout != CP_FAST_LAYOUT || len % (2 * CP_TILE) != 0 || d.inline_[0] != 1) return CP_NOT_HERE;
-    for (uint32_t k = 2; k < 16; k++)
-        if (d.inline_[k] != 0) return CP_NOT_HERE;
+    const CpWords4 inline_ = cp_inline(d);
+    if (d.version != CP_VERSION || d.mode != CP_FIELDS || d.layout != CP_FAST_LAYOUT || d.zero != 0) return CP_NOT_HERE;
+    if (len % (2 * CP_TILE) != 0 || blob.bytes != 16u * d.size || blob.bytes > len) return CP_NOT_HERE;
+    if ((inline_.x[0] & 0xFFFF00FF) != 1 || (inline_.x[1] | inline_.x[2] | inline_.x[3]) != 0) return CP_NOT_HERE;
     CpCode code;
-    if (!CpCode::unpack(d.inline_[1], false, &code) || !cp_fast_has(code)) return CP_NOT_HERE;
+    if (!CpCode::unpack((uint8_t)(inline_.x[0] >> 8), false, &code) || !cp_fast_has(code)) return CP_NOT_HERE;
     const uint32_t palettes = CpCode::palette(code), head = cp_head(palettes, 0, tiles);
     if (head > blob.bytes) return CP_NO_TILE;
     CpFast fast;
@@ -125,6 +139,7 @@ CP_FN CpFastEnd cp_decode_fast(const CpDescriptor &d, const CpBlob &blob, uint8_
     Lane<uint32_t> sums[4];
     for (uint32_t i = 0; i < 4; i++) CP_LANES(l) sums[i][l] = 0;
     uint32_t start = head;
+    CP_ROLLED
     for (uint32_t t = 0; t < tiles; t++, out += 2 * CP_TILE) {
         const uint32_t entry = cp_read4(blob, cp_pad(palettes, 4) + 4 * t);
         const uint32_t next = t + 1 < tiles ? cp_read4(blob, cp_pad(palettes, 4) + 4 * t + 4) : blob.bytes / 16;
@@ -135,11 +150,13 @@ CP_FN CpFastEnd cp_decode_fast(const CpDescriptor &d, const CpBlob &blob, uint8_
         if (code.kind == CpCode::F)
             went = cp_fast_f(blob, start, end, shared, sums, out) ? CP_DONE : CP_NO_TILE;
         else if (code.b == 2)
-            went = cp_fast_t<2>(blob, start, end, fast, shared, sums, out);
-        else if (code.b == 3)
-            went = cp_fast_t<3>(blob, start, end, fast, shared, sums, out);
+            went = cp_fast_t<2, true>(blob, start, end, fast, shared, sums, out);
+        else if (code.b == 4)
+            went = cp_fast_t<4, true>(blob, start, end, fast, shared, sums, out);
+        else if (start + CP_TILE + CP_TILE / 4 + CP_AHEAD > blob.bytes)
+            went = cp_fast_t<3, true>(blob, start, end, fast, shared, sums, out);
         else
-            went = cp_fast_t<4>(blob, start, end, fast, shared, sums, out);
+            went = cp_fast_t<3, false>(blob, start, end, fast, shared, sums, out);
         if (went != CP_DONE) return went;
         start = end;
     }
@@ -147,37 +164,33 @@ CP_FN CpFastEnd cp_decode_fast(const CpDescriptor &d, const CpBlob &blob, uint8_
     return CP_DONE;
 }
 
-// Decodes a page into `out`, which has room for cp_len(d) bytes and is aligned to 16.
-CP_FN CpVerdict cp_decode_page(const CpDescriptor &d, CpBlob blob, uint8_t *out, CpScratch *s, CpShared *shared) {
+// The page `words` again and again.
+CP_FN void cp_fill(uint8_t *out, const CpWords4 &words, uint32_t len) {
+    CP_EACH(i, len / 16) ((CpWords4 *)out)[i] = words;
+    const uint32_t whole = len / 16 * 16;
+    CP_EACH(i, len - whole) out[whole + i] = (uint8_t)(words.x[i / 4] >> 8 * (i % 4));
+}
+
+// Decodes any page, not in the fastest way.
+CP_SLOW CpVerdict cp_decode_any(const CpDescriptor &d, const CpBlob &blob, uint8_t *out, CpScratch *s) {
     const uint32_t len = cp_len(d);
     const CpLayout layout = CpLayout::unpack(d.layout);
+    const CpWords4 inline_ = cp_inline(d);
+    const bool any = (inline_.x[0] | inline_.x[1] | inline_.x[2] | inline_.x[3]) != 0;
     if (d.version != CP_VERSION || d.zero != 0 || d.mode > CP_INTS || blob.bytes != 16u * d.size) return CP_BROKEN;
     if (d.mode == CP_ZERO || d.mode == CP_CONST) {
-        if (d.size != 0 || d.layout != 0) return CP_BROKEN;
-        if (d.mode == CP_ZERO)
-            for (uint32_t i = 0; i < 16; i++)
-                if (d.inline_[i] != 0) return CP_BROKEN;
-        CP_EACH(i, len) out[i] = d.inline_[i % 16];
+        if (d.size != 0 || d.layout != 0 || (d.mode == CP_ZERO && any)) return CP_BROKEN;
+        cp_fill(out, inline_, len);
     } else if (d.mode == CP_RAW) {
-        if (blob.bytes != cp_pad(len, 16) || d.layout != 0) return CP_BROKEN;
-        for (uint32_t i = 0; i < 16; i++)
-            if (d.inline_[i] != 0) return CP_BROKEN;
-        cp_copy(out, blob.at, len);
+        if (blob.bytes != cp_pad(len, 16) || d.layout != 0 || any) return CP_BROKEN;
+        cp_copy_page(out, blob.at, len);
     } else {
         const bool ints = d.mode == CP_INTS;
         if (d.layout >> 6 != 0 || len < 1u << layout.width_log || blob.bytes > cp_pad(len, 16)) return CP_BROKEN;
         if (ints ? layout.rotate || layout.nibbles || layout.bitmap || layout.width_log == 0 : layout.delta != 0)
             return CP_BROKEN;
         if (layout.nibbles && layout.width_log != 0) return CP_BROKEN;
-        if (ints)
-            for (uint32_t i = 0; i < 16; i++)
-                if (d.inline_[i] != 0) return CP_BROKEN;
-        uint32_t hash = 0;
-        if (CP_FAST && !ints) {
-            const CpFastEnd went = cp_decode_fast(d, blob, out, shared, &hash);
-            if (went == CP_DONE) return hash == d.hash ? CP_GOOD : CP_WRONG_HASH;
-            if (went == CP_NO_TILE) return CP_BROKEN;
-        }
+        if (ints && any) return CP_BROKEN;
         const bool done = cp_with_element(layout.width_log, [&](auto element) {
             return cp_decode_tiles<decltype(element)>(d, blob, out, s);
         });
@@ -185,4 +198,17 @@ CP_FN CpVerdict cp_decode_page(const CpDescriptor &d, CpBlob blob, uint8_t *out,
     }
     cp_sync();
     return cp_hash(out, len) == d.hash ? CP_GOOD : CP_WRONG_HASH;
+}
+
+// Decodes a page into `out`, which has room for cp_len(d) bytes. Blob and `out` are aligned to 16, on a
+// device the descriptor, too.
+CP_FN CpVerdict cp_decode_page(const CpDescriptor &d, const CpBlob &blob, uint8_t *out, CpScratch *s,
+                               CpShared *shared) {
+    if (CP_FAST) {
+        uint32_t hash = 0;
+        const CpFastEnd went = cp_decode_fast(d, blob, out, shared, &hash);
+        if (went == CP_DONE) return hash == d.hash ? CP_GOOD : CP_WRONG_HASH;
+        if (went == CP_NO_TILE) return CP_BROKEN;
+    }
+    return cp_decode_any(d, blob, out, s);
 }

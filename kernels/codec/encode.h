@@ -3,7 +3,7 @@
 
 #include "page.h"
 
-CP_FN void cp_count_plane(const uint8_t *plane, uint32_t m, bool all, CpHistogram *out) {
+CP_SLOW void cp_count_plane(const uint8_t *plane, uint32_t m, bool all, CpHistogram *out) {
     // One group of eight in eight, another one in each row of 64.
     const uint32_t groups = (m + 7) / 8;
     CP_EACH(g, groups) {
@@ -14,7 +14,7 @@ CP_FN void cp_count_plane(const uint8_t *plane, uint32_t m, bool all, CpHistogra
 }
 
 // Whether the field's code can say every symbol of a plane.
-CP_FN bool cp_covers(const CpField &field, const uint8_t *plane, uint32_t m) {
+CP_SLOW bool cp_covers(const CpField &field, const uint8_t *plane, uint32_t m) {
     if (field.code.kind == CpCode::RAW || field.code.kind == CpCode::T) return true;
     const bool constant = field.code.kind == CpCode::CONST;
     Lane<uint32_t> misses;
@@ -33,15 +33,18 @@ CP_FN bool cp_covers(const CpField &field, const uint8_t *plane, uint32_t m) {
 }
 
 // Chooses the code of field k: from a sample, and from all symbols if the sample did not tell.
-CP_FN void cp_choose_field(uint32_t k, uint32_t tiles, const CpLayout &layout, CpScratch *s) {
+CP_SLOW void cp_choose_field(uint32_t k, uint32_t tiles, const CpLayout &layout, CpScratch *s) {
     CpHistogram *histogram = &s->choice.histogram[k];
     CpCode code;
+    CP_ROLLED
     for (uint32_t all = 0; all < 2; all++) {
         uint32_t symbols = 0;
+        CP_ROLLED
         for (uint32_t t = 0; t < tiles; t++) symbols += s->about[t].stored;
         if (all == 0 && symbols < 4 * CP_TILE) continue;
         CP_EACH(i, 256) histogram->count[i] = 0;
         cp_sync();
+        CP_ROLLED
         for (uint32_t t = 0; t < tiles; t++) cp_count_plane(s->tile[t].plane[k], s->about[t].stored, all, histogram);
         uint32_t total = 0;
         for (uint32_t i = 0; i < 256; i++) total += histogram->count[i];
@@ -64,6 +67,7 @@ CP_FN void cp_choose_field(uint32_t k, uint32_t tiles, const CpLayout &layout, C
 template <class Size>
 CP_FN uint32_t cp_blob_size(uint32_t head, uint32_t tiles, uint32_t len, Size size) {
     uint32_t bytes = head;
+    CP_ROLLED
     for (uint32_t t = 0; t < tiles; t++) bytes += size(t);
     return (uint64_t)bytes * 256 > (uint64_t)len * CP_WORTH ? 0 : bytes;
 }
@@ -71,17 +75,19 @@ CP_FN uint32_t cp_blob_size(uint32_t head, uint32_t tiles, uint32_t len, Size si
 CP_FN void cp_put4(uint8_t *at, uint32_t x) { CP_EACH(i, 4) at[i] = (uint8_t)(x >> 8 * i); }
 
 template <class E>
-CP_FN uint32_t cp_encode_fields(const uint8_t *page, uint32_t len, const CpLayout &layout, CpDescriptor *d,
+CP_SLOW uint32_t cp_encode_fields(const uint8_t *page, uint32_t len, const CpLayout &layout, CpDescriptor *d,
                                 uint8_t *out, CpScratch *s) {
     const uint32_t n = len / sizeof(E), tiles = (n + CP_TILE - 1) / CP_TILE, tail = len % sizeof(E);
     const uint32_t fields = cp_fields(layout);
     const E *elements = (const E *)page;
+    CP_ROLLED
     for (uint32_t t = 0; t < tiles; t++) {
         const E *in = elements + t * CP_TILE;
         s->about[t] = cp_look<E>(in, cp_min(n - t * CP_TILE, CP_TILE), layout.bitmap, &s->tile[t]);
         cp_split<E>(in, s->about[t], layout, &s->tile[t]);
     }
     uint32_t palettes = 0;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         cp_choose_field(k, tiles, layout, s);
         palettes += CpCode::palette(s->field[k].code);
@@ -96,6 +102,7 @@ CP_FN uint32_t cp_encode_fields(const uint8_t *page, uint32_t len, const CpLayou
     CP_EACH(i, bytes / 4) ((uint32_t *)out)[i] = 0;
     cp_sync();
     uint8_t *at = out;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         const CpField &field = s->field[k];
         const uint32_t firsts = field.code.kind == CpCode::T ? (1u << field.code.a) - 1 : CpCode::palette(field.code);
@@ -110,6 +117,7 @@ CP_FN uint32_t cp_encode_fields(const uint8_t *page, uint32_t len, const CpLayou
     CP_EACH(i, tail) at[i] = page[n * sizeof(E) + i];
     at = out + cp_pad(palettes + tail, 4);
     uint32_t start = head;
+    CP_ROLLED
     for (uint32_t t = 0; t < tiles; t++) {
         cp_put4(at + 4 * t, start / 16 | s->about[t].mask << 16);
         uint8_t *streams = out + start;
@@ -124,7 +132,7 @@ CP_FN uint32_t cp_encode_fields(const uint8_t *page, uint32_t len, const CpLayou
 }
 
 template <class E>
-CP_FN uint32_t cp_encode_ints(const uint8_t *page, uint32_t len, bool delta, uint8_t *out, CpScratch *s) {
+CP_SLOW uint32_t cp_encode_ints(const uint8_t *page, uint32_t len, bool delta, uint8_t *out, CpScratch *s) {
     const uint32_t n = len / sizeof(E), tiles = (n + CP_TILE - 1) / CP_TILE, tail = len % sizeof(E);
     const uint32_t head = cp_head(0, tail, tiles);
     const E *elements = (const E *)page;
@@ -139,6 +147,7 @@ CP_FN uint32_t cp_encode_ints(const uint8_t *page, uint32_t len, bool delta, uin
     cp_sync();
     CP_EACH(i, tail) out[i] = page[n * sizeof(E) + i];
     uint32_t start = head;
+    CP_ROLLED
     for (uint32_t t = 0; t < tiles; t++) {
         cp_put4(out + cp_pad(tail, 4) + 4 * t, start / 16);
         cp_ints_encode<E>(elements + t * CP_TILE, cp_min(n - t * CP_TILE, CP_TILE), delta, s->groups[t], out + start);
@@ -152,9 +161,10 @@ enum : uint32_t { CP_ELSEWHERE = UINT32_MAX };
 
 // Codes of both fields of a page of full tiles, as cp_choose_field takes them from a sample; false if they are not
 // for the fast path.
-CP_FN bool cp_choose_fast(const uint8_t *page, uint32_t tiles, CpScratch *s) {
+CP_SLOW bool cp_choose_fast(const uint8_t *page, uint32_t tiles, CpScratch *s) {
     for (uint32_t k = 0; k < 2; k++) CP_EACH(i, 256) s->choice.histogram[k].count[i] = 0;
     cp_sync();
+    CP_ROLLED
     for (uint32_t t = 0; t < tiles; t++)
         CP_LANES(l) {
             const CpWords4 words = cp_at<CpWords4>(page, 2 * CP_TILE * t + 16 * (8 * l + l % 8));
@@ -212,6 +222,16 @@ CP_FN uint32_t cp_encode_fast(const uint8_t *page, uint32_t len, const CpLayout 
     return cp_blob_size(at, 0, len, [](uint32_t) { return 0; });
 }
 
+// Codes a page of any kind, not in the fastest way.
+CP_SLOW uint32_t cp_encode_any(const uint8_t *page, uint32_t len, CpMode mode, const CpLayout &layout,
+                               CpDescriptor *d, uint8_t *out, CpScratch *s) {
+    return cp_with_element(layout.width_log, [&](auto element) {
+        using E = decltype(element);
+        return mode == CP_FIELDS ? cp_encode_fields<E>(page, len, layout, d, out, s)
+                                 : cp_encode_ints<E>(page, len, layout.delta, out, s);
+    });
+}
+
 // Codes a page of 1 to 65,536 bytes. `out` has room for as many, padded to 16; what is written there
 // means nothing for a page that stays as it is (RAW).
 CP_FN void cp_encode_page(const uint8_t *page, uint32_t len, CpHint hint, CpDescriptor *d, uint8_t *out, CpScratch *s,
@@ -242,12 +262,7 @@ CP_FN void cp_encode_page(const uint8_t *page, uint32_t len, CpHint hint, CpDesc
     else if (CP_FAST && mode == CP_FIELDS)
         bytes = cp_encode_fast(page, len, layout, d, out, s, shared, &hash);
     if (bytes == 0 || bytes == CP_ELSEWHERE) hash = cp_hash(page, len);
-    if (bytes == CP_ELSEWHERE)
-        bytes = cp_with_element(layout.width_log, [&](auto element) {
-            using E = decltype(element);
-            return mode == CP_FIELDS ? cp_encode_fields<E>(page, len, layout, d, out, s)
-                                     : cp_encode_ints<E>(page, len, layout.delta, out, s);
-        });
+    if (bytes == CP_ELSEWHERE) bytes = cp_encode_any(page, len, mode, layout, d, out, s);
     CP_EACH(i, 1) {
         d->hash = hash;
         d->mode = bytes ? mode : CP_RAW;

@@ -12,6 +12,7 @@ enum : uint32_t { CP_HASH_STEP = 0x9E3779B1u, CP_HASH_FOLD = 0x6A09E667u };
 
 // Elements of two bytes, rotated, whole.
 enum : uint8_t { CP_FAST_LAYOUT = 5 };
+enum : uint32_t { CP_AHEAD = CP_SECONDS / 2 + 160 };
 
 CP_FN bool cp_fast_has(const CpCode &code) {
     return code.kind == CpCode::F ? code.a == 4 : code.kind == CpCode::T && code.a == 2 && code.b >= 2 && code.b <= 4;
@@ -123,15 +124,14 @@ CP_FN uint32_t cp_fast_second(const uint32_t (&palette)[4], uint32_t nibbles) {
 }
 
 // The symbols of the second and the third tier of a tile, in order, to `seconds`: entry i + 4 holds those from i - 3
-// to i, so that a lane gets its next four with one load. How many escapes there were; those whose symbol would
-// stand at or behind `end` are left.
-template <uint32_t B>
-CP_FN uint32_t cp_fast_seconds(const CpBlob &blob, uint32_t second, uint32_t misses, uint32_t end, const CpFast &fast,
-                               CpShared *shared) {
-    const uint32_t third = second + cp_stream(misses, B);
+// to i, so that a lane gets its next four with one load. False if the third stream does not end before `end`. With
+// NEAR the end of the blob may be nearer than what is read at most, CP_AHEAD bytes from `second` on.
+template <uint32_t B, bool NEAR>
+CP_FN bool cp_fast_seconds(const CpBlob &blob, uint32_t second, uint32_t misses, uint32_t end, const CpFast &fast,
+                           CpShared *shared) {
     // What to add to a nibble so that one with all ones gets its top bit.
     const uint32_t ones = 0x11111111u * (8 - ((1u << B) - 1) % 8);
-    uint32_t escapes = 0;
+    uint32_t third = second + cp_stream(misses, B);
     // Of each lane: where its next eight codes start, how many bytes of the blob are left there; its entries; four
     // times the codes that are left to it.
     Lane<const uint8_t *> at;
@@ -148,60 +148,62 @@ CP_FN uint32_t cp_fast_seconds(const CpBlob &blob, uint32_t second, uint32_t mis
     }
     CP_ROLLED
     for (int32_t left = (int32_t)misses + 3; left > 0; left -= 256) {
-        Lane<uint32_t> low, high, before, escaped;
+        Lane<uint32_t> low, high, escaped, rank;
         CP_LANES(l) {
             // Codes behind the last one are never used; they may be anything.
-            if (bytes[l] >= 4) word[l] = cp_at<uint32_t>(at[l], 0);
-            if (bytes[l] >= 8) next[l] = cp_at<uint32_t>(at[l], 4);
-            const uint32_t codes = cp_funnel(word[l], next[l], B * 8 * l);
-            const uint32_t nibbles = cp_fast_nibbles<B>(codes);
+            if (!NEAR || bytes[l] >= 4) word[l] = cp_at<uint32_t>(at[l], 0);
+            if (!NEAR || bytes[l] >= 8) next[l] = cp_at<uint32_t>(at[l], 4);
+            const uint32_t nibbles = cp_fast_nibbles<B>(cp_funnel(word[l], next[l], B * 8 * l));
             low[l] = cp_fast_second<B>(fast.second, nibbles);
             high[l] = cp_fast_second<B>(fast.second, nibbles >> 16);
             escaped[l] = B == 4 ? nibbles & nibbles << 1 & nibbles << 2 & nibbles << 3 : nibbles + ones;
             escaped[l] &= ~cp_shift_left(~0u, valid[l] > 0 ? valid[l] : 0) & 0x88888888u;
-            at[l] += 32 * B;
-            bytes[l] -= 32 * B;
-            valid[l] -= 4 * 256;
-        }
-        cp_lane_before(high, before);
-        CP_LANES(l) {
-            // The last ones of the round before, with their escapes.
-            if (l == 0) before[l] = *(const uint32_t *)(entries[l] - 4);
+            rank[l] = cp_popcount4(escaped[l]);
             CpWords4 words;
-            words.x[0] = cp_funnel(before[l], low[l], 8);
-            words.x[1] = cp_funnel(before[l], low[l], 16);
-            words.x[2] = cp_funnel(before[l], low[l], 24);
-            words.x[3] = low[l];
-            cp_at<CpWords4>(entries[l], 0) = words;
             words.x[0] = cp_funnel(low[l], high[l], 8);
             words.x[1] = cp_funnel(low[l], high[l], 16);
             words.x[2] = cp_funnel(low[l], high[l], 24);
             words.x[3] = high[l];
             cp_at<CpWords4>(entries[l], 16) = words;
         }
+        const uint32_t escapes = cp_scan(rank);
+        if (third + escapes > end) return false;
         cp_sync();
-        // Few: one after another.
-        CP_ROLLED
-        for (uint32_t lanes = cp_ballot(escaped); lanes != 0; lanes = cp_ballot(escaped)) {
-            const uint32_t from = third + escapes++;
-            CP_LANES(l) {
-                if (l != cp_lowest(lanes)) continue;
-                uint8_t *entry = entries[l] + cp_lowest(escaped[l]);
-                escaped[l] &= escaped[l] - 1;
-                if (from < end) entry[0] = entry[3] = entry[6] = entry[9] = blob.at[from];
-            }
+        Lane<uint32_t> before;
+        CP_LANES(l) before[l] = *(const uint32_t *)(entries[l] - 4);
+        cp_sync();
+        CP_LANES(l) {
+            CpWords4 words;
+            words.x[0] = cp_funnel(before[l], low[l], 8);
+            words.x[1] = cp_funnel(before[l], low[l], 16);
+            words.x[2] = cp_funnel(before[l], low[l], 24);
+            words.x[3] = low[l];
+            cp_at<CpWords4>(entries[l], 0) = words;
         }
         cp_sync();
-        CP_LANES(l) entries[l] += 4 * 256;
+        CP_LANES(l) {
+            const uint8_t *from = blob.at + third + rank[l];
+            CP_ROLLED
+            for (; escaped[l] != 0; escaped[l] &= escaped[l] - 1) {
+                uint8_t *entry = entries[l] + cp_lowest(escaped[l]);
+                entry[0] = entry[3] = entry[6] = entry[9] = *from++;
+            }
+            at[l] += 32 * B;
+            bytes[l] -= 32 * B;
+            valid[l] -= 4 * 256;
+            entries[l] += 4 * 256;
+        }
+        third += escapes;
+        cp_sync();
     }
-    return escapes;
+    return true;
 }
 
 // How a tile's decoding went.
 enum CpFastEnd : uint32_t { CP_DONE, CP_NOT_HERE, CP_NO_TILE };
 
-// Decodes a tile of T(2, B) at `start`.
-template <uint32_t B>
+// Decodes a tile of T(2, B) at `start`; NEAR as above.
+template <uint32_t B, bool NEAR>
 CP_FN CpFastEnd cp_fast_t(const CpBlob &blob, uint32_t start, uint32_t end, const CpFast &fast, CpShared *shared,
                           Lane<uint32_t> (&hash)[4], uint8_t *out) {
     const uint32_t first = start + CP_TILE, second = first + CP_TILE / 4;
@@ -217,8 +219,7 @@ CP_FN CpFastEnd cp_fast_t(const CpBlob &blob, uint32_t start, uint32_t end, cons
     const uint32_t misses = cp_scan(rank);
     if (second + cp_stream(misses, B) > end) return CP_NO_TILE;
     if (misses > CP_SECONDS - 4) return CP_NOT_HERE;
-    const uint32_t escapes = cp_fast_seconds<B>(blob, second, misses, end, fast, shared);
-    if (second + cp_stream(misses, B) + escapes > end) return CP_NO_TILE;
+    if (!cp_fast_seconds<B, NEAR>(blob, second, misses, end, fast, shared)) return CP_NO_TILE;
     CP_LANES(l) {
         const uint8_t *in = blob.at + start + 8 * l;
         uint8_t *to = out + 16 * l;

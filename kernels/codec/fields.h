@@ -34,6 +34,7 @@ CP_FN void cp_count_t(const CpBlob &blob, uint32_t stream, uint32_t m, uint32_t 
     const uint32_t per = cp_per_lane(m);
     CP_LANES(l) {
         count[l] = 0;
+        CP_ROLLED
         for (uint32_t p = l * per; p < cp_min(m, (l + 1) * per); p += 8) {
             const uint32_t n = cp_min(m - p, 8);
             const uint64_t codes = cp_codes(blob, stream, p, bits) & ((1ull << n * bits) - 1);
@@ -57,6 +58,7 @@ CP_FN void cp_decode_t(const CpBlob &blob, uint32_t stream, uint32_t second, uin
             cp_decode_by_tables(a, b, blob, stream, bit, m, l * per, end, tables, plane);
             continue;
         }
+        CP_ROLLED
         for (uint32_t p = l * per; p < end; p += 8) {
             uint64_t codes = cp_codes(blob, stream, p, a), symbols = 0;
             uint64_t window = cp_read8(blob, bit / 8) >> bit % 8;
@@ -82,6 +84,7 @@ CP_FN void cp_count_escapes(const CpBlob &blob, uint32_t second, uint32_t bits, 
     cp_next_lane(rank, after);
     CP_LANES(l) {
         uint32_t found = 0;
+        CP_ROLLED
         for (uint32_t i = rank[l]; i < after[l]; i += 8) {
             const uint32_t n = cp_min(after[l] - i, 8);
             found += cp_popcount(cp_all_ones(cp_read_bits(blob, 8 * second + i * bits, n * bits), bits, each));
@@ -102,6 +105,7 @@ CP_FN void cp_escapes_t(const CpBlob &blob, uint32_t stream, uint32_t second, ui
     cp_next_lane(before, after);
     CP_LANES(l) {
         uint32_t bit = 8 * second + rank[l] * b, from = before[l];
+        CP_ROLLED
         for (uint32_t p = l * per; from < after[l] && p < cp_min(m, (l + 1) * per); p += 8) {
             const uint32_t n = cp_min(m - p, 8);
             uint64_t misses = cp_all_ones(cp_codes(blob, stream, p, a) & ((1ull << n * a) - 1), a, each);
@@ -117,10 +121,11 @@ CP_FN void cp_escapes_t(const CpBlob &blob, uint32_t stream, uint32_t second, ui
 }
 
 // Decodes the streams from `at` on, which end before `end`, to the planes; false if they do not.
-CP_FN bool cp_decode_streams(const CpBlob &blob, uint32_t at, uint32_t end, uint32_t m, uint32_t fields,
+CP_SLOW bool cp_decode_streams(const CpBlob &blob, uint32_t at, uint32_t end, uint32_t m, uint32_t fields,
                              const CpField *field, const CpTables *tables, CpWork *work) {
     uint32_t first[CP_FIELDS_MOST], second[CP_FIELDS_MOST], misses[CP_FIELDS_MOST];
     Lane<uint32_t> rank[CP_FIELDS_MOST], escapes[CP_FIELDS_MOST];
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         uint8_t *plane = work->plane[k];
         if (field[k].code.kind == CpCode::CONST) CP_EACH(i, m) plane[i] = field[k].value;
@@ -129,12 +134,14 @@ CP_FN bool cp_decode_streams(const CpBlob &blob, uint32_t at, uint32_t end, uint
         cp_copy(plane, blob.at + at, m);
         at += cp_pad(m, 4);
     }
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         if (field[k].code.kind < CpCode::F) continue;
         first[k] = at;
         at += cp_stream(m, field[k].code.a);
     }
     if (at > end) return false;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         if (field[k].code.kind == CpCode::F) cp_decode_f(blob, first[k], m, field[k], work->plane[k]);
         if (field[k].code.kind != CpCode::T) continue;
@@ -144,6 +151,7 @@ CP_FN bool cp_decode_streams(const CpBlob &blob, uint32_t at, uint32_t end, uint
         at += cp_stream(misses[k], field[k].code.b);
     }
     if (at > end) return false;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         if (field[k].code.kind != CpCode::T) continue;
         cp_decode_t(blob, first[k], second[k], m, field[k], tables[k], rank[k], work->plane[k]);
@@ -168,6 +176,7 @@ CP_FN CpTiers cp_tiers(uint32_t k, uint32_t m, const CpField &field, CpWork *wor
     Lane<uint32_t> misses, escapes;
     CP_LANES(l) {
         uint32_t sum = 0;
+        CP_ROLLED
         for (uint32_t p = l * per; p < cp_min(m, (l + 1) * per); p += 8) {
             const uint8_t *at = plane + cp_element(m, p);
             const uint32_t n = cp_min(m - p, 8);
@@ -188,8 +197,9 @@ CP_FN CpTiers cp_tiers(uint32_t k, uint32_t m, const CpField &field, CpWork *wor
 }
 
 // Bytes of a tile's streams, the bitmap not among them.
-CP_FN uint32_t cp_streams_size(uint32_t m, uint32_t fields, const CpField *field, CpWork *work) {
+CP_SLOW uint32_t cp_streams_size(uint32_t m, uint32_t fields, const CpField *field, CpWork *work) {
     uint32_t bytes = 0;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         const CpCode &code = field[k].code;
         if (code.kind == CpCode::RAW) bytes += cp_pad(m, 4);
@@ -202,19 +212,23 @@ CP_FN uint32_t cp_streams_size(uint32_t m, uint32_t fields, const CpField *field
 }
 
 // Writes a tile's streams to `at`, which is zero as far as they go, after cp_streams_size.
-CP_FN void cp_encode_streams(uint8_t *at, uint32_t m, uint32_t fields, const CpField *field, const CpWork *work) {
+CP_SLOW void cp_encode_streams(uint8_t *at, uint32_t m, uint32_t fields, const CpField *field, const CpWork *work) {
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         if (field[k].code.kind != CpCode::RAW) continue;
         cp_copy(at, work->plane[k], m);
         at += cp_pad(m, 4);
     }
     uint8_t *second = at;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++)
         if (field[k].code.kind >= CpCode::F) second += cp_stream(m, field[k].code.a);
     uint8_t *third = second;
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++)
         if (field[k].code.kind == CpCode::T) third += cp_stream(work->tiers[k] & 0xFFFF, field[k].code.b);
     const uint32_t per = cp_per_lane(m);
+    CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         const CpCode &code = field[k].code;
         if (code.kind < CpCode::F) continue;
@@ -224,6 +238,7 @@ CP_FN void cp_encode_streams(uint8_t *at, uint32_t m, uint32_t fields, const CpF
         uint32_t *words = (uint32_t *)second;
         CP_LANES(l) {
             uint32_t bit = tiered ? work->misses[k][l] * b : 0, escape = tiered ? work->escapes[k][l] : 0;
+            CP_ROLLED
             for (uint32_t p = l * per; p < cp_min(m, (l + 1) * per); p += 8) {
                 const uint8_t *symbols = plane + cp_element(m, p);
                 const uint32_t n = cp_min(m - p, 8);

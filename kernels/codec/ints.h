@@ -41,13 +41,14 @@ CP_FN E cp_ints_value(const E *in, uint32_t i, bool delta) {
 // Looks at a tile. Without `delta` the groups' bases are distances from the least of all, in the order
 // of signed or of unsigned numbers, whichever is closer together.
 template <class E>
-CP_FN void cp_ints_look(const E *in, uint32_t elements, bool delta, CpGroups *out) {
+CP_SLOW void cp_ints_look(const E *in, uint32_t elements, bool delta, CpGroups *out) {
     const uint32_t width = sizeof(E);
     out->count = (elements + CP_GROUP - 1) / CP_GROUP;
     cp_sync();
     CP_EACH(g, out->count) {
         int64_t least = INT64_MAX, most = INT64_MIN;
         const uint32_t from = g * CP_GROUP + (delta && g == 0), to = cp_min(elements, (g + 1) * CP_GROUP);
+        CP_ROLLED
         for (uint32_t i = from; i < to; i++) {
             const int64_t x = cp_signed(cp_ints_value(in, i, delta), width);
             least = x < least ? x : least;
@@ -61,10 +62,12 @@ CP_FN void cp_ints_look(const E *in, uint32_t elements, bool delta, CpGroups *ou
     int64_t base = 0;
     if (!delta) {
         base = out->offset[0];
+        CP_ROLLED
         for (uint32_t g = 1; g < out->count; g++) base = out->offset[g] < base ? out->offset[g] : base;
     }
     out->first = delta ? (uint64_t)in[0] : (uint64_t)base;
     out->offset_bytes = 0;
+    CP_ROLLED
     for (uint32_t g = 0; g < out->count; g++) {
         const uint32_t bytes = cp_offset_bytes(cp_signed((uint64_t)out->offset[g] - (uint64_t)base, width));
         out->offset_bytes = bytes > out->offset_bytes ? bytes : out->offset_bytes;
@@ -79,15 +82,16 @@ CP_FN uint32_t cp_ints_group_bytes(const CpGroups &groups, uint32_t g, uint32_t 
 }
 
 template <class E>
-CP_FN uint32_t cp_ints_size(const CpGroups &groups, uint32_t elements) {
+CP_SLOW uint32_t cp_ints_size(const CpGroups &groups, uint32_t elements) {
     uint32_t bytes = cp_pad(sizeof(E) + 1 + groups.count, 4) + cp_pad(groups.count * groups.offset_bytes, 4);
+    CP_ROLLED
     for (uint32_t g = 0; g < groups.count; g++) bytes += cp_ints_group_bytes(groups, g, elements);
     return bytes;
 }
 
 // Writes the tile to `at`, which is zero as far as it goes.
 template <class E>
-CP_FN void cp_ints_encode(const E *in, uint32_t elements, bool delta, const CpGroups &groups, uint8_t *at) {
+CP_SLOW void cp_ints_encode(const E *in, uint32_t elements, bool delta, const CpGroups &groups, uint8_t *at) {
     CP_EACH(i, sizeof(E)) at[i] = (uint8_t)(groups.first >> 8 * i);
     CP_EACH(i, 1) at[sizeof(E)] = (uint8_t)groups.offset_bytes;
     CP_EACH(g, groups.count) at[sizeof(E) + 1 + g] = groups.width[g];
@@ -95,6 +99,7 @@ CP_FN void cp_ints_encode(const E *in, uint32_t elements, bool delta, const CpGr
     CP_EACH(i, groups.count * groups.offset_bytes)
     at[i] = (uint8_t)((uint64_t)groups.offset[i / groups.offset_bytes] >> 8 * (i % groups.offset_bytes));
     at += cp_pad(groups.count * groups.offset_bytes, 4);
+    CP_ROLLED
     for (uint32_t g = 0; g < groups.count; g++) {
         const uint32_t n = cp_min(elements - g * CP_GROUP, CP_GROUP), bits = groups.width[g];
         const uint64_t base = (uint64_t)groups.offset[g] + (delta ? 0 : groups.first);
@@ -112,7 +117,7 @@ CP_FN void cp_ints_encode(const E *in, uint32_t elements, bool delta, const CpGr
 
 // Decodes the tile that stands from `at` to before `end`; false if it is none.
 template <class E>
-CP_FN bool cp_ints_decode(const CpBlob &blob, uint32_t at, uint32_t end, uint32_t elements, bool delta, E *out) {
+CP_SLOW bool cp_ints_decode(const CpBlob &blob, uint32_t at, uint32_t end, uint32_t elements, bool delta, E *out) {
     const uint32_t width = sizeof(E), groups = (elements + CP_GROUP - 1) / CP_GROUP;
     const uint32_t widths = at + width + 1, offsets = at + cp_pad(width + 1 + groups, 4);
     if (offsets > end) return false;
@@ -121,6 +126,7 @@ CP_FN bool cp_ints_decode(const CpBlob &blob, uint32_t at, uint32_t end, uint32_
     const uint64_t first = cp_read_bits(blob, 8 * at, 8 * cp_min(width, 4)) |
                            (width == 8 ? (uint64_t)cp_read4(blob, at + 4) << 32 : 0);
     at = offsets + cp_pad(groups * k, 4);
+    CP_ROLLED
     for (uint32_t g = 0; g < groups; g++) {
         const uint32_t n = cp_min(elements - g * CP_GROUP, CP_GROUP), bits = cp_read4(blob, widths + g) & 255;
         if (bits > 8 * width) return false;
@@ -144,12 +150,14 @@ CP_FN bool cp_ints_decode(const CpBlob &blob, uint32_t at, uint32_t end, uint32_
     Lane<uint64_t> sum;
     CP_LANES(l) {
         uint64_t all = 0;
+        CP_ROLLED
         for (uint32_t i = l * per; i < cp_min(elements, (l + 1) * per); i++) all += i == 0 ? first : (uint64_t)out[i];
         sum[l] = all;
     }
     cp_scan(sum);
     CP_LANES(l) {
         uint64_t x = sum[l];
+        CP_ROLLED
         for (uint32_t i = l * per; i < cp_min(elements, (l + 1) * per); i++) {
             x += i == 0 ? first : (uint64_t)out[i];
             out[i] = (E)x;

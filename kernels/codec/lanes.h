@@ -16,11 +16,13 @@
 #ifdef __CUDACC__
 
 #define CP_FN static __device__ __forceinline__
+// What is done once a page or by pages that are not the usual: not worth a copy at each place.
+#define CP_SLOW __device__ __noinline__
 // Before a loop: whether its body stands there once or as often as it runs.
 #define CP_ROLLED _Pragma("unroll 1")
 #define CP_UNROLLED _Pragma("unroll")
 #define CP_LANES(l) for (uint32_t l = cp_lane(), cp_once = 1; cp_once; cp_once = 0)
-#define CP_EACH(i, n) for (uint32_t i = cp_lane(); i < (n); i += 32)
+#define CP_EACH(i, n) _Pragma("unroll 1") for (uint32_t i = cp_lane(); i < (n); i += 32)
 
 // From its register: there is nothing to mask.
 CP_FN uint32_t cp_lane() {
@@ -100,6 +102,7 @@ CP_FN void cp_from_lane(Lane<uint32_t> &x, uint32_t up, uint32_t down, uint32_t 
 #else
 
 #define CP_FN static inline __attribute__((always_inline))
+#define CP_SLOW CP_FN
 #define CP_ROLLED
 #define CP_UNROLLED
 #define CP_LANES(l) for (uint32_t l = 0; l < 32; l++)

@@ -14,7 +14,7 @@ struct CpPacking {
 };
 
 // Tables of a page.
-CP_FN void cp_pack_tables(const CpField &field, CpPacking *shared) {
+CP_SLOW void cp_pack_tables(const CpField &field, CpPacking *shared) {
     cp_sync();
     CP_EACH(i, 256) {
         // With F a symbol without a code has one that is too large.
@@ -97,7 +97,7 @@ CP_FN uint32_t cp_pack_seconds(uint32_t misses, const CpPacking *shared, uint8_t
     uint32_t escapes = 0;
     CP_ROLLED
     for (uint32_t from = 0; from < misses; from += 256) {
-        Lane<uint32_t> codes, escaped, low, high;
+        Lane<uint32_t> codes, escaped, rank, low, high;
         CP_LANES(l) {
             const CpWords2 symbols = cp_at<CpWords2>(shared->seconds, from + 8 * l);
             uint32_t word = 0;
@@ -110,6 +110,7 @@ CP_FN uint32_t cp_pack_seconds(uint32_t misses, const CpPacking *shared, uint8_t
             uint32_t all = word & (B == 2 ? 0x5555u : B == 3 ? 0x249249u : 0x11111111u);
             for (uint32_t i = 1; i < B; i++) all &= word >> i;
             escaped[l] = all;
+            rank[l] = cp_popcount4(all);
         }
         // Word w of the stream begins in lane 32w / 8B and ends in that or the next one.
         cp_from_lane(codes, 4, B, 0, low);
@@ -119,16 +120,14 @@ CP_FN uint32_t cp_pack_seconds(uint32_t misses, const CpPacking *shared, uint8_t
             const uint32_t word = low[l] >> skip | cp_shift_left(high[l], 8 * B - skip);
             if (l < 8 * B && at < length) cp_at<uint32_t>(out, at) = word;
         }
-        CP_ROLLED
-        for (uint32_t lanes = cp_ballot(escaped); lanes != 0; lanes = cp_ballot(escaped)) {
-            CP_LANES(l) {
-                if (l != cp_lowest(lanes)) continue;
-                const uint32_t i = cp_lowest(escaped[l]) / B;
-                escaped[l] &= escaped[l] - 1;
-                out[length + escapes] = shared->seconds[from + 8 * l + i];
-            }
-            escapes++;
+        const uint32_t found = cp_scan(rank);
+        CP_LANES(l) {
+            uint8_t *to = out + length + escapes + rank[l];
+            CP_ROLLED
+            for (; escaped[l] != 0; escaped[l] &= escaped[l] - 1)
+                *to++ = shared->seconds[from + 8 * l + cp_lowest(escaped[l]) / B];
         }
+        escapes += found;
     }
     return length + escapes;
 }

@@ -29,7 +29,7 @@ enum CpVerdict : uint32_t { CP_GOOD, CP_BROKEN, CP_WRONG_HASH };
 CP_FN uint32_t cp_len(const CpDescriptor &d) { return d.last + 1u; }
 
 // The page hash: 32 lanes of a Horner sum over 32-bit words, folded.
-CP_FN uint32_t cp_hash(const uint8_t *bytes, uint32_t len) {
+CP_SLOW uint32_t cp_hash(const uint8_t *bytes, uint32_t len) {
     const uint32_t step = CP_HASH_STEP, fold = CP_HASH_FOLD;
     Lane<uint32_t> lane;
     CP_LANES(l) lane[l] = 0;
@@ -59,7 +59,7 @@ CP_FN uint32_t cp_hash(const uint8_t *bytes, uint32_t len) {
 }
 
 // Whether the page is its first 16 bytes again and again.
-CP_FN bool cp_repeats(const uint8_t *page, uint32_t len) {
+CP_SLOW bool cp_repeats(const uint8_t *page, uint32_t len) {
     Lane<uint32_t> differs;
     CP_LANES(l) differs[l] = 0;
     // Most pages are known by their first bytes.
@@ -75,17 +75,6 @@ CP_FN bool cp_repeats(const uint8_t *page, uint32_t len) {
         if (cp_or(differs)) return false;
     }
     return true;
-}
-
-// Calls f with a value of the element's type.
-template <class F>
-CP_FN auto cp_with_element(uint32_t width_log, F f) {
-    switch (width_log) {
-    case 0: return f((uint8_t)0);
-    case 1: return f((uint16_t)0);
-    case 2: return f((uint32_t)0);
-    default: return f((uint64_t)0);
-    }
 }
 
 // What stands in a blob before its tiles.

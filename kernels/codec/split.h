@@ -74,6 +74,7 @@ CP_FN void cp_to_planes(const E *elements, uint32_t m, bool nibbles, CpWork *wor
         CP_EACH(i, m) work->plane[0][i] = (uint8_t)(elements[i] & 15);
         CP_EACH(i, m) work->plane[1][i] = (uint8_t)(elements[i] >> 4 & 15);
     } else {
+        CP_ROLLED
         for (uint32_t k = 0; k < sizeof(E); k++)
             CP_EACH(i, m) work->plane[k][i] = (uint8_t)(elements[i] >> 8 * k);
     }
@@ -104,8 +105,9 @@ CP_FN void cp_from_planes(E *elements, uint32_t m, bool nibbles, const CpWork *w
 
 // What of a tile is stored: mask, and with `bitmap` the bits in work->bitmap.
 template <class E>
-CP_FN CpTile cp_look(const E *in, uint32_t elements, bool bitmap, CpWork *work) {
+CP_SLOW CpTile cp_look(const E *in, uint32_t elements, bool bitmap, CpWork *work) {
     CpTile tile = {elements, 0, 0, 0};
+    CP_ROLLED
     for (uint32_t b = 0; b * CP_BLOCK < elements; b++) {
         const uint32_t end = cp_min(elements - b * CP_BLOCK, CP_BLOCK);
         const E *block = in + b * CP_BLOCK;
@@ -125,8 +127,10 @@ CP_FN CpTile cp_look(const E *in, uint32_t elements, bool bitmap, CpWork *work) 
     Lane<uint32_t> count;
     CP_LANES(l) {
         count[l] = 0;
+        CP_ROLLED
         for (uint32_t w = 2 * l; w < 2 * l + 2; w++) {
             uint32_t bits = 0;
+            CP_ROLLED
             for (uint32_t i = 0; i < 32; i++) {
                 const uint32_t at = 32 * w + i;
                 if (at < tile.covered && in[cp_uncover(tile.mask, at)] != 0) bits |= 1u << i;
@@ -153,6 +157,7 @@ CP_FN void cp_each_stored(const CpTile &tile, bool bitmap, const CpWork *work, F
     cp_scan(rank);
     CP_LANES(l) {
         uint32_t at = rank[l];
+        CP_ROLLED
         for (uint32_t w = 2 * l; w < 2 * l + 2; w++)
             for (uint32_t bits = work->bitmap[w], i = 0; bits != 0; bits >>= 1, i++)
                 if (bits & 1) f(at++, cp_uncover(tile.mask, 32 * w + i));
@@ -162,7 +167,7 @@ CP_FN void cp_each_stored(const CpTile &tile, bool bitmap, const CpWork *work, F
 
 // The symbols of a tile's stored elements, in work->plane.
 template <class E>
-CP_FN void cp_split(const E *in, const CpTile &tile, const CpLayout &layout, CpWork *work) {
+CP_SLOW void cp_split(const E *in, const CpTile &tile, const CpLayout &layout, CpWork *work) {
     E *packed = (E *)work->gather;
     if (!layout.bitmap && tile.covered == tile.elements) {
         cp_copy(work->gather, (const uint8_t *)in, tile.elements * sizeof(E));
@@ -176,7 +181,7 @@ CP_FN void cp_split(const E *in, const CpTile &tile, const CpLayout &layout, CpW
 
 // The inverse: all elements of the tile.
 template <class E>
-CP_FN void cp_join(E *out, const CpTile &tile, const CpLayout &layout, CpWork *work) {
+CP_SLOW void cp_join(E *out, const CpTile &tile, const CpLayout &layout, CpWork *work) {
     const bool all = !layout.bitmap && tile.covered == tile.elements;
     E *packed = all ? out : (E *)work->gather;
     cp_from_planes(packed, tile.stored, layout.nibbles, work);

@@ -45,7 +45,7 @@ CP_FN uint32_t cp_expand(uint32_t symbols, uint32_t others, uint32_t gaps) {
 #endif
 }
 
-CP_FN void cp_make_tables(uint32_t a, uint32_t b, const uint8_t *first, const uint8_t *second, CpTables *out) {
+CP_SLOW void cp_make_tables(uint32_t a, uint32_t b, const uint8_t *first, const uint8_t *second, CpTables *out) {
     const uint32_t each = cp_at_a_time(a), top = (1u << a) - 1, last = (1u << b) - 1;
     cp_sync();
     CP_EACH(codes, 1u << each * a) {
@@ -67,7 +67,7 @@ CP_FN void cp_make_tables(uint32_t a, uint32_t b, const uint8_t *first, const ui
 
 // Decodes the first two tiers of one lane's codes: `count` positions from `p` on, all eights whole.
 template <uint32_t A, uint32_t B>
-CP_FN void cp_decode_tables(const CpBlob &blob, uint32_t stream, uint32_t bit, uint32_t m, uint32_t p, uint32_t end,
+CP_SLOW void cp_decode_tables(const CpBlob &blob, uint32_t stream, uint32_t bit, uint32_t m, uint32_t p, uint32_t end,
                             const CpTables &tables, uint8_t *plane) {
     constexpr uint32_t EACH = A <= 2 ? 4 : 2, ONES = (1u << EACH * A) - 1, PAIR = (1u << 2 * B) - 1;
     for (; p < end; p += 8) {

@@ -114,6 +114,7 @@ macro_rules! kernels {
 
 kernels!(ANY, cp_scratch_bytes_any, cp_page_encode_any, cp_page_decode_any);
 kernels!(AVX2, cp_scratch_bytes_avx2, cp_page_encode_avx2, cp_page_decode_avx2);
+kernels!(DEVICE, cp_scratch_bytes_device, cp_page_encode_device, cp_page_decode_device);
 
 /// The faster build that this processor can run.
 fn kernels() -> &'static Kernels {
@@ -163,6 +164,11 @@ impl Coder {
     /// With the build that any processor can run, for tests.
     pub fn portable() -> Coder {
         Coder::with(&ANY)
+    }
+
+    /// With the build that takes the paths of a device, lane by lane, for tests.
+    pub fn as_device() -> Coder {
+        Coder::with(&DEVICE)
     }
 
     fn with(kernels: &'static Kernels) -> Coder {

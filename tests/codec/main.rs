@@ -2,6 +2,7 @@
 //! write the same blobs, old blobs still decode, and broken ones are an error and nothing worse.
 
 mod data;
+mod device;
 #[path = "../support/full.rs"]
 mod full;
 
@@ -15,7 +16,8 @@ use std::fs;
 use std::path::Path;
 
 thread_local! {
-    static CODERS: RefCell<[Coder; 2]> = RefCell::new([Coder::new(), Coder::portable()]);
+    static CODERS: RefCell<[Coder; 3]> =
+        RefCell::new([Coder::new(), Coder::portable(), Coder::as_device()]);
 }
 
 const DTYPES: [Dtype; 9] = [
@@ -38,9 +40,14 @@ fn round_trip(bytes: &[u8], dtype: Dtype) -> ([u8; DESCRIPTOR], Vec<u8>) {
             let (descriptor, blob) = coder.encode(bytes, dtype.hint());
             (descriptor, blob.to_vec())
         });
-        let (fast, portable) = (made.next().expect("two"), made.next().expect("two"));
-        assert_eq!(fast, portable, "the two builds write different blobs: {dtype:?}");
-        let (descriptor, blob) = fast;
+        let (descriptor, blob) = made.next().expect("the first");
+        for other in made {
+            assert_eq!(
+                other,
+                (descriptor, blob.clone()),
+                "two builds write different blobs: {dtype:?}"
+            );
+        }
         assert!(blob.len() <= bytes.len().next_multiple_of(16), "{dtype:?} grew to {}", blob.len());
         let mut out = vec![0xEE; bytes.len()];
         for coder in coders {
