@@ -5,6 +5,7 @@ mod data;
 mod device;
 #[path = "../support/full.rs"]
 mod full;
+mod sanitized;
 
 use coldpress::codec::PAGE;
 use coldpress::codec::cpu::{Coder, Dtype};
