@@ -6,7 +6,9 @@
 #define CP_JOINED(name, isa) name##_##isa
 #define CP_JOIN(name, isa) CP_JOINED(name, isa)
 #define CP_NAME(name) CP_JOIN(name, CP_ISA)
+#ifndef CP_EXPORT
 #define CP_EXPORT extern "C" __attribute__((visibility("hidden")))
+#endif
 
 // Sizes for callers that do not know the types.
 CP_EXPORT uint32_t CP_NAME(cp_scratch_bytes)() { return sizeof(CpScratch); }

@@ -117,7 +117,8 @@ def main():
     card = re.sub(r"[^a-z0-9]+", "-", (driver["card"] or "unknown").lower()).strip("-")
     chosen.out.mkdir(parents=True, exist_ok=True)
     path = place(chosen.out, f"{started:%Y-%m-%d}-{card}-{chosen.name}")
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    # Where the folder lay on that machine is nobody's business.
+    path.write_text(json.dumps(document, indent=1).replace(f"{ROOT}/", "") + "\n")
     print(path)
     return status
 

@@ -74,6 +74,8 @@ fn round(cx: &Cx, at: u64, bytes: usize, count: usize, costs: &mut Costs) -> Res
     }
     costs.set_access_whole.time(|| cx.allow(at, bytes * count, cx.device))?;
     cx.set_d8(at, 1, bytes * count)?;
+    // A driver may still be at the fill, and does not wait for it before it unmaps.
+    cx.ctx_synchronize()?;
     costs.unmap_whole.time(|| cx.unmap(at, bytes * count))?;
     for (i, &handle) in handles.iter().enumerate() {
         cx.map(place(i), bytes, handle)?;
