@@ -17,6 +17,13 @@ pub struct Hint {
     among: u8,
 }
 
+impl Hint {
+    /// To be coded as a page with this mode and layout was, without a look.
+    pub(super) fn of(mode: u8, layout: u8) -> Hint {
+        Hint { known: 1, mode, layout, among: 0 }
+    }
+}
+
 /// What the bytes of a buffer are said to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {

@@ -2,7 +2,7 @@
 //! default stays, unless `COLDPRESS_STRICT` asks for more.
 
 use super::table::{LATER, OPTIONS, Opt, VARIABLES};
-use super::{Config, FreeSync, Mode, Safety, Verify};
+use super::{Codec, Config, FreeSync, Mode, Safety, Verify};
 use crate::units::{self, Size};
 use std::time::Duration;
 
@@ -130,6 +130,7 @@ impl Default for Loaded {
             host_limit: Size::Percent(25.0),
             safety: Safety::Standard,
             verify: Verify::On,
+            codec: Codec::Auto,
             watermark: Size::Percent(10.0),
             restore_wait: Duration::from_secs(30),
             free_sync: FreeSync::Auto,
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_and_the_rest_holds() {
         let loaded = load(&[
-            ("COLDPRESS_CONF", "limti:40%,mode:fast,mode:rehearse,codec:cpu,torture:on"),
+            ("COLDPRESS_CONF", "limti:40%,mode:fast,mode:rehearse,oversubscribe:on,torture:on"),
             ("COLDPRESS_DISABEL", "1"),
         ]);
         assert_eq!(
@@ -230,7 +231,7 @@ mod tests {
                 "unknown option limti; nearest is limit",
                 "mode takes rescue, active, trace, not \"fast\"; mode:rescue stays",
                 "mode:rehearse is not available in this version; mode:rescue stays",
-                "codec is not available in this version",
+                "oversubscribe is not available in this version",
                 "unknown option COLDPRESS_DISABEL; nearest is COLDPRESS_DISABLE",
             ]
         );

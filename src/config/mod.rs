@@ -61,6 +61,15 @@ pub enum FreeSync {
     Off,
 }
 
+/// `codec`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// On the device where it can be.
+    Auto,
+    /// On the host.
+    Cpu,
+}
+
 /// Every option, parsed.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -74,6 +83,8 @@ pub struct Config {
     pub safety: Safety,
     /// `verify`
     pub verify: Verify,
+    /// `codec`
+    pub codec: Codec,
     /// `watermark`; see [`Config::watermark_for`].
     pub watermark: Size,
     /// `restore_wait`

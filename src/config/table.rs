@@ -1,7 +1,7 @@
 //! The one table of options. Parsing, `coldpress env`, the reference page and the manual page
 //! are all made from it; an option that is not here does not exist.
 
-use super::{Config, FreeSync, Mode, Safety, Verify};
+use super::{Codec, Config, FreeSync, Mode, Safety, Verify};
 use crate::units::{self, Size};
 
 /// One option.
@@ -37,7 +37,7 @@ pub struct Variable {
 }
 
 /// Keys of later versions.
-pub const LATER: &[&str] = &["codec", "idle", "oversubscribe", "sample", "trace"];
+pub const LATER: &[&str] = &["idle", "oversubscribe", "sample", "trace"];
 
 /// Puts `value` in a field if there is one.
 fn put<T>(field: &mut T, value: Option<T>) -> bool {
@@ -143,6 +143,22 @@ pub const OPTIONS: &[Opt] = &[
             let values =
                 [("on", Verify::On), ("strict", Verify::Strict), ("restore", Verify::Restore)];
             put(&mut config.verify, choice(text, &values))
+        },
+    },
+    Opt {
+        key: "codec",
+        env: "COLDPRESS_CODEC",
+        default: "auto",
+        values: "auto, cpu",
+        later: &[],
+        doc: "where cold pages are compressed",
+        long: "`auto`: by kernels on the device; on the host where a card does not take them. \
+               `cpu`: always on the host, which is much slower. There, pages that go to host memory \
+               are compressed only once half of `host_limit` is used: until then the bus is \
+               faster. The bytes that come back are the same.",
+        since: "0.1",
+        set: |config, text| {
+            put(&mut config.codec, choice(text, &[("auto", Codec::Auto), ("cpu", Codec::Cpu)]))
         },
     },
     Opt {

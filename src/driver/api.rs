@@ -201,6 +201,8 @@ functions! {
     cuFuncGetName(*mut *const c_char, Handle);
     cuFuncGetModule(*mut Handle, Handle);
     cuKernelGetLibrary(*mut Handle, Handle);
+    cuModuleLoadData(*mut Handle, *const c_void);
+    cuModuleGetFunction(*mut Handle, Handle, *const c_char);
     cuModuleUnload(Handle);
     cuModuleGetGlobal_v2(*mut CUdeviceptr, *mut usize, Handle, *const c_char);
     cuLibraryGetKernel(*mut Handle, Handle, *const c_char);

@@ -11,7 +11,7 @@ use super::memory::{acquire, condemn, map_run, ready, spare_of};
 use super::patience::PATIENCE;
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
-use super::{evict, shared, slab, submit};
+use super::{shared, slab, submit};
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::fault;
 use crate::heap::MAP;
@@ -273,7 +273,7 @@ pub fn free_evicted(device: &'static Device, id: u32, block: &'static Block, tic
         engine::EVICTED.fetch_sub(1, Ordering::SeqCst);
     }
     let blob = block.cold.lock().blob.take();
-    evict::release_blob(blob, ticket::work(ticket));
+    super::blob::release(blob, device.ordinal, ticket::work(ticket));
     if was == State::Resident {
         device.heap.lock().condemned.push(id);
         return;

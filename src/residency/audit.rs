@@ -5,8 +5,9 @@
 //! done. For programs with one thread: another one may be in the middle of an allocation, which
 //! needs no quiet. Release builds contain nothing of this.
 
+use super::blob::Kept;
 use super::block::{BLOCKS, Block, Cold, Kind};
-use super::engine::{self, Device, EVICTED};
+use super::engine::{self, Device, EVICTED, MAX_DEVICES};
 use super::state::State;
 use super::ticket::Ticket;
 use crate::heap::MAP;
@@ -30,7 +31,7 @@ pub fn quiet(ticket: &Ticket) {
     DONE.fetch_add(1, Ordering::Relaxed);
     let mut wrong = String::new();
     let mut away = 0u64;
-    let mut slots = 0u64;
+    let (mut host, mut stores) = (0u64, [0u64; MAX_DEVICES]);
     let mut restoring = false;
     for id in BLOCKS.ids() {
         let block = BLOCKS.get(id);
@@ -42,8 +43,13 @@ pub fn quiet(ticket: &Ticket) {
         restoring |= state == State::Restoring;
         away += u64::from(state.is_evicted());
         away += u64::from(matches!(state, State::Restoring | State::Poisoned));
-        let pages = cold.blob.iter().flat_map(|b| &b.pages);
-        slots += pages.filter(|(_, slot)| slot.is_some()).count() as u64;
+        for page in cold.blob.iter().flat_map(|blob| blob.pages()) {
+            match page.kept {
+                Kept::Host(place) => host += place.bytes() as u64,
+                Kept::Device(place) => stores[usize::from(block.device())] += place.bytes() as u64,
+                Kept::Nothing | Kept::Draft(_) => {}
+            }
+        }
         if let Err(why) = covered(id, block).and_then(|()| inside(block, &cold, state)) {
             let _ = write!(wrong, "; block {id} ({state:?}): {why}");
         }
@@ -53,12 +59,19 @@ pub fn quiet(ticket: &Ticket) {
             write!(wrong, "; {away} blocks are away, counted {}", EVICTED.load(Ordering::SeqCst));
     }
     // A restore holds its copies itself until all of them are done.
-    let used = ticket.as_ref().map_or(0, |work| work.arena.used());
-    if !restoring && used != slots * crate::codec::PAGE as u64 {
-        let _ = write!(wrong, "; {slots} pages are stored, the arena counts {used} bytes");
+    if let Some(work) = ticket.as_ref().filter(|_| !restoring) {
+        let used = work.arena.used();
+        if used != host {
+            let _ = write!(wrong, "; {host} bytes are in the host tier, it counts {used}");
+        }
+        for (store, bytes) in work.stores.iter().zip(stores).filter(|(s, b)| s.used() != *b) {
+            let _ = write!(wrong, "; {bytes} bytes are in a store, it counts {}", store.used());
+        }
     }
     for device in engine::devices() {
-        if let Err(why) = totals(device) {
+        let store = ticket.as_ref().map(|work| &work.stores[usize::from(device.ordinal)]);
+        let ours = store.map_or(0, |s| s.bytes() + s.scratch_granules() * device.sizes.granule);
+        if let Err(why) = totals(device, ours) {
             let _ = write!(wrong, "; device {}: {why}", device.ordinal);
         }
     }
@@ -121,7 +134,7 @@ fn inside(block: &Block, cold: &Cold, state: State) -> Result<(), String> {
 }
 
 /// Addresses, physical memory and the lists of freed blocks of a device.
-fn totals(device: &Device) -> Result<(), String> {
+fn totals(device: &Device, ours: u64) -> Result<(), String> {
     let (mut addresses, mut mapped) = (0, 0);
     for id in BLOCKS.ids() {
         let block = BLOCKS.get(id);
@@ -132,7 +145,7 @@ fn totals(device: &Device) -> Result<(), String> {
     }
     let spare = device.spare.load(Ordering::Acquire);
     let heap = device.heap.lock();
-    let held = mapped + heap.pool.granules() * device.sizes.granule;
+    let held = ours + mapped + heap.pool.granules() * device.sizes.granule;
     let charged = device.charged.load(Ordering::Acquire);
     if held != charged {
         return Err(format!("holds {held} bytes, charged {charged}"));

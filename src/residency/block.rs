@@ -4,9 +4,9 @@
 //! only through an id the granule map published, so an entry they see is always initialised.
 //! Lock order: device heap lock, then one block's cold lock; never two cold locks.
 
+use super::blob::Blob;
+use super::coder::Fit;
 use super::state::AtomicWord;
-use crate::codec::Page;
-use crate::tier::Slot;
 use crate::vmm::Handle;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -72,17 +72,6 @@ pub struct Extent {
     pub handle: Handle,
 }
 
-/// The bytes of an evicted block.
-#[derive(Debug, Default)]
-pub struct Blob {
-    /// Sizes of what was mapped: (first granule, granules), in order.
-    pub extents: Vec<(u32, u32)>,
-    /// Pages in order of address, with the place of each stored one.
-    pub pages: Vec<(Page, Option<Slot>)>,
-    /// Granules of the heap that words of this block point into.
-    pub outgoing: Vec<u64>,
-}
-
 /// The part of a block that only slow paths read.
 #[derive(Debug, Default)]
 pub struct Cold {
@@ -110,6 +99,10 @@ pub struct Cold {
     pub extents: Vec<Extent>,
     /// The bytes, while evicted.
     pub blob: Option<Blob>,
+    /// How its pages were coded the last time.
+    pub fit: Fit,
+    /// Set to the last use when coding it gained nothing: until it is used again it stays.
+    pub poor: Option<u64>,
 }
 
 /// One block. Its size is a power of two: a launch turns ids into addresses with one shift. The

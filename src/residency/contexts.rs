@@ -4,7 +4,7 @@ use super::alloc::{Order, begin_free, finish_free};
 use super::block::BLOCKS;
 use super::engine::{self, Device};
 use super::patience::PATIENCE;
-use super::{fence, memory, query, quiet, scan, ticket};
+use super::{fence, memory, query, quiet, scratch, store, stream, ticket};
 use crate::driver::{CUresult, code};
 use crate::registry::contexts;
 use crate::vmm;
@@ -59,6 +59,8 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
         let quiet = quiet::reach(PATIENCE, &ticket).or_else(|_| quiet::reach(PATIENCE, &ticket));
         memory::retire(device, &mut ticket);
         if last {
+            store::shrink(device, ticket::work(&mut ticket));
+            scratch::close(device, ticket::work(&mut ticket));
             memory::empty_pool(device);
         }
         // Fences name live contexts under the ticket, so from here on none names this one.
@@ -66,7 +68,7 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
         fence::context_going(ctx);
         drop(quiet);
     }
-    scan::context_going(ctx);
+    stream::context_going(ctx);
 }
 
 fn exists(ctx: usize) -> bool {

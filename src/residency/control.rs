@@ -121,7 +121,7 @@ pub fn evict(which: Which<'_>) -> Result<u64, CUresult> {
     let Some(quiet) = quiet::reach(PATIENCE, &ticket)? else { return Err(code::NOT_READY) };
     let mut bytes = 0;
     for device in engine::devices() {
-        bytes += evict::evict_some(device, u64::MAX, Why::Room, &mut ticket, &quiet, |id| {
+        bytes += evict::evict_some(device, u64::MAX, Why::Word, &mut ticket, &quiet, |id| {
             ids.binary_search(&id).is_ok()
         });
         // For whoever needs it, other processes among them.

@@ -74,6 +74,8 @@ pub struct Device {
     pub charged: AtomicU64,
     /// Highest `charged`.
     pub peak: AtomicU64,
+    /// Bytes that new allocations leave, so that evicted blocks can change places.
+    pub reserve: AtomicU64,
     /// Set at the first shortage: from then on freed memory is kept ready.
     pub pressed: AtomicBool,
     /// The block freed last, if it is kept ready outside the lists: programs often ask for the
@@ -321,6 +323,7 @@ fn try_build() -> Result<Engine, &'static str> {
                 access: AtomicU32::new(1 << i),
                 charged: AtomicU64::new(0),
                 peak: AtomicU64::new(0),
+                reserve: AtomicU64::new(0),
                 pressed: AtomicBool::new(false),
                 spare: AtomicU32::new(0),
                 heap: Mutex::new(Heap {

@@ -1,11 +1,12 @@
 //! Writes the engine's gauges to the statistics page: what is where, per device.
 
+use super::blob::Kept;
 use super::block::{BLOCKS, Kind};
 use super::engine::{self, Device};
 use super::state::State;
+use super::ticket::Work;
 use super::{control, memory, section};
 use crate::stats;
-use crate::tier::Arena;
 use std::sync::atomic::Ordering;
 
 /// Index of the program's own pins among the page's reasons.
@@ -20,6 +21,8 @@ pub struct Places {
     pub slabs: u64,
     /// Of those, pinned by the program.
     pub pinned: u64,
+    /// In the device's store, as the program sees them.
+    pub compressed: u64,
     /// In the host tier, as the program sees them.
     pub spilled: u64,
     /// Freed by the program, still mapped.
@@ -40,8 +43,16 @@ pub fn places(device: &Device) -> Places {
             State::Limbo => out.limbo += mapped,
             State::Compressed | State::Spilled | State::Poisoned => {
                 let cold = block.cold.lock();
-                let pages = cold.blob.iter().flat_map(|b| &b.pages);
-                out.spilled += pages.map(|(p, _)| u64::from(p.len)).sum::<u64>();
+                for page in cold.blob.iter().flat_map(|blob| blob.pages()) {
+                    let bytes = page.descriptor.bytes() as u64;
+                    match page.kept {
+                        Kept::Device(_) => out.compressed += bytes,
+                        // It is where its block's other pages are, and takes no room there.
+                        Kept::Nothing if state == State::Compressed => out.compressed += bytes,
+                        _ => out.spilled += bytes,
+                    }
+                }
+                out.resident += mapped;
             }
             _ => {
                 out.resident += mapped;
@@ -57,11 +68,15 @@ pub fn places(device: &Device) -> Places {
     out
 }
 
-/// What the host tier holds.
-pub fn publish_host(arena: &Arena) {
+/// What the tiers hold.
+pub fn publish_tiers(work: &Work) {
     let page = stats::page();
-    page.host_bytes.set(arena.bytes());
-    page.host_used.set(arena.used());
+    page.host_bytes.set(work.arena.bytes());
+    page.host_used.set(work.arena.used());
+    for (store, out) in work.stores.iter().zip(&page.devices) {
+        out.store.set(store.bytes());
+        out.store_used.set(store.used());
+    }
 }
 
 /// Brings the page up to date.
@@ -78,6 +93,7 @@ pub fn publish() {
         out.resident.set(places.resident);
         out.slabs.set(places.slabs);
         out.pinned[USER].set(places.pinned);
+        out.compressed.set(places.compressed);
         out.spilled.set(places.spilled);
         out.limbo.set(places.limbo);
         out.pooled.set(memory::pooled(device));

@@ -80,7 +80,8 @@ fn keep_free() {
         let Some(mut ticket) = ticket::try_take() else { return };
         memory::retire(device, &mut ticket);
         if let Ok(Some(quiet)) = quiet::reach(PATIENCE / 10, &ticket) {
-            evict::evict(device, wanted - free, Why::Room, &mut ticket, &quiet);
+            let more = memory::available(device) + (wanted - free);
+            evict::evict(device, more, Why::Room, &mut ticket, &quiet);
         }
     }
 }

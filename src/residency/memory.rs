@@ -30,6 +30,32 @@ enum Shortage {
     Driver(CUresult),
 }
 
+/// Bytes that can be handed out under the limit: pooled, and not yet charged.
+pub fn available(device: &Device) -> u64 {
+    device.limit.saturating_sub(device.charged.load(Ordering::Acquire)) + pooled(device)
+}
+
+/// Handles for our own purposes, if they are there.
+pub fn spare(device: &Device, granules: u32) -> Option<Vec<Handle>> {
+    create(device, granules, false).ok()
+}
+
+/// Puts handles that are mapped nowhere into the pool.
+pub fn pool(device: &Device, handles: Vec<Handle>) {
+    let mut heap = device.heap.lock();
+    handles.into_iter().for_each(|h| heap.pool.put(h));
+}
+
+/// As [`create`] for something new, which leaves what evicted blocks need to change places.
+fn create_new(device: &Device, granules: u32) -> Result<Vec<Handle>, Shortage> {
+    let reserve = device.reserve.load(Ordering::Acquire);
+    let bytes = u64::from(granules) * device.sizes.granule;
+    if reserve > 0 && available(device) < bytes + reserve {
+        return Err(Shortage::Limit);
+    }
+    create(device, granules, false)
+}
+
 /// Handles for `granules`, from the pool and the driver; all or nothing.
 fn create(device: &Device, granules: u32, exceed: bool) -> Result<Vec<Handle>, Shortage> {
     let granule = device.sizes.granule;
@@ -38,12 +64,8 @@ fn create(device: &Device, granules: u32, exceed: bool) -> Result<Vec<Handle>, S
     if missing == 0 {
         return Ok(handles);
     }
-    let put_back = |handles: Vec<Handle>| {
-        let mut heap = device.heap.lock();
-        handles.into_iter().for_each(|h| heap.pool.put(h));
-    };
     if !device.charge(u64::from(missing) * granule, exceed) {
-        put_back(handles);
+        pool(device, handles);
         return Err(Shortage::Limit);
     }
     let mut made = 0;
@@ -55,7 +77,7 @@ fn create(device: &Device, granules: u32, exceed: bool) -> Result<Vec<Handle>, S
             }
             Err(e) => {
                 device.uncharge(u64::from(missing - made) * granule);
-                put_back(handles);
+                pool(device, handles);
                 let full = e == code::OUT_OF_MEMORY;
                 return Err(if full { Shortage::Card } else { Shortage::Driver(e) });
             }
@@ -66,7 +88,7 @@ fn create(device: &Device, granules: u32, exceed: bool) -> Result<Vec<Handle>, S
 
 /// Handles for `granules`, rescuing memory where needed.
 pub fn acquire(device: &'static Device, granules: u32) -> Result<Vec<Handle>, CUresult> {
-    let made = match at_once(device, granules, false) {
+    let made = match at_once(device, granules, Why::Room, false) {
         Ok(None) => patiently(patience::deadline(), false, |ticket, effort| {
             rescue(device, granules, Why::Room, ticket, effort)
         }),
@@ -84,15 +106,20 @@ pub fn acquire_with(
     ticket: &mut Ticket,
     effort: Effort,
 ) -> Result<Vec<Handle>, CUresult> {
-    match at_once(device, granules, effort.exceed)? {
+    match at_once(device, granules, Why::Restore, effort.exceed)? {
         Some(handles) => Ok(handles),
         None => rescue(device, granules, Why::Restore, ticket, effort),
     }
 }
 
 /// What needs no rescue, or what no rescue can give.
-fn at_once(device: &Device, granules: u32, exceed: bool) -> Result<Option<Vec<Handle>>, CUresult> {
-    let made = attempt(device, granules)?;
+fn at_once(
+    device: &Device,
+    granules: u32,
+    why: Why,
+    exceed: bool,
+) -> Result<Option<Vec<Handle>>, CUresult> {
+    let made = attempt(device, granules, why)?;
     if made.is_none() {
         device.pressed.store(true, Ordering::Relaxed);
         let bytes = u64::from(granules) * device.sizes.granule;
@@ -112,14 +139,13 @@ fn rescue(
     effort: Effort,
 ) -> Result<Vec<Handle>, CUresult> {
     let need = u64::from(granules) * device.sizes.granule;
-    // A little more than asked, so that the next allocation need not stop the world again.
-    let batch = need.max(device.limit / 8);
     tracing::debug!(device = device.ordinal, bytes = need, "short of memory");
     fault::point("rescue", "");
     // Asked before looking for what is not pinned: who lets go in between counts.
     let awaited = submit::others_hold_pins();
     retire(device, ticket);
-    if let Some(handles) = attempt_converting(device, granules)? {
+    evict::keep_exchange(device, ticket::work(ticket));
+    if let Some(handles) = attempt_converting(device, granules, why)? {
         return Ok(handles);
     }
     let again = if effort.patience.is_zero() {
@@ -129,18 +155,22 @@ fn rescue(
             Ok(Some(quiet)) => {
                 // The fence had to be waited for anyway: what was freed goes before what is alive.
                 retire(device, ticket);
-                if let Some(handles) = attempt_converting(device, granules)? {
+                if let Some(handles) = attempt_converting(device, granules, why)? {
                     return Ok(handles);
                 }
                 let turns = globals::turns();
+                // A little more than asked, so that the next allocation need not stop the world again;
+                // not where each byte that comes free costs the coding of several.
+                let host = ticket::work(ticket).arena.limit() > 0;
+                let batch = if host { need.max(device.limit / 8) } else { need };
                 let evicted = evict::evict(device, batch, why, ticket, &quiet);
-                if let Some(handles) = attempt_converting(device, granules)? {
+                if let Some(handles) = attempt_converting(device, granules, why)? {
                     stats::page().oom_avoided.add(u64::from(evicted > 0));
                     return Ok(handles);
                 }
                 // What is pooled goes too if that is not enough: it may be what the card lacks.
                 let converted = convert(device, granules);
-                if converted && let Some(handles) = attempt(device, granules)? {
+                if converted && let Some(handles) = attempt(device, granules, why)? {
                     return Ok(handles);
                 }
                 // Blocks that other operations hold pinned come free when those are submitted; what a
@@ -169,8 +199,12 @@ fn rescue(
     Err(code::OUT_OF_MEMORY)
 }
 
-fn attempt(device: &Device, granules: u32) -> Result<Option<Vec<Handle>>, CUresult> {
-    match create(device, granules, false) {
+fn attempt(device: &Device, granules: u32, why: Why) -> Result<Option<Vec<Handle>>, CUresult> {
+    let made = match why {
+        Why::Restore => create(device, granules, false),
+        Why::Room | Why::Word => create_new(device, granules),
+    };
+    match made {
         Ok(handles) => Ok(Some(handles)),
         Err(Shortage::Driver(e)) => Err(e),
         Err(_) => Ok(None),
@@ -179,13 +213,16 @@ fn attempt(device: &Device, granules: u32) -> Result<Option<Vec<Handle>>, CUresu
 
 /// As [`attempt`]; where the pool has room enough but in handles of the wrong size, those are given
 /// back to the driver first.
-fn attempt_converting(device: &Device, granules: u32) -> Result<Option<Vec<Handle>>, CUresult> {
-    if let Some(handles) = attempt(device, granules)? {
+fn attempt_converting(
+    device: &Device,
+    granules: u32,
+    why: Why,
+) -> Result<Option<Vec<Handle>>, CUresult> {
+    if let Some(handles) = attempt(device, granules, why)? {
         return Ok(Some(handles));
     }
-    let unused = device.limit.saturating_sub(device.charged.load(Ordering::Acquire));
-    let enough = pooled(device) + unused >= u64::from(granules) * device.sizes.granule;
-    if enough && convert(device, granules) { attempt(device, granules) } else { Ok(None) }
+    let enough = available(device) >= u64::from(granules) * device.sizes.granule;
+    if enough && convert(device, granules) { attempt(device, granules, why) } else { Ok(None) }
 }
 
 /// Gives pooled handles back to the driver, so that others can be made; true if there were any.
@@ -258,17 +295,31 @@ pub fn map_run(
 
 /// Unmaps a block run by run; its handles go to the pool. Only with the ticket. What is left when it
 /// fails, or is left by a panic, is still mapped and still the block's.
-pub fn unmap_block(device: &Device, block: &Block, _ticket: &mut Ticket) -> Result<(), CUresult> {
+pub fn unmap_block(device: &Device, block: &Block, ticket: &mut Ticket) -> Result<(), CUresult> {
+    unmap_those(device, block, ticket, |_| true)
+}
+
+/// As [`unmap_block`], only what `which` accepts.
+pub fn unmap_those(
+    device: &Device,
+    block: &Block,
+    _ticket: &mut Ticket,
+    which: impl Fn(&Extent) -> bool,
+) -> Result<(), CUresult> {
     let granule = device.sizes.granule;
     loop {
-        let Some((start, granules, n)) = first_run(&block.cold.lock().extents) else {
-            return Ok(());
+        let run = {
+            let cold = block.cold.lock();
+            let skipped = cold.extents.iter().take_while(|e| !which(e)).count();
+            let wanted = cold.extents[skipped..].iter().take_while(|e| which(e)).count();
+            first_run(&cold.extents[skipped..skipped + wanted]).map(|run| (skipped, run))
         };
+        let Some((skipped, (start, granules, n))) = run else { return Ok(()) };
         let at = block.base() + u64::from(start) * granule;
         vmm::unmap(at, (u64::from(granules) * granule) as usize)?;
         let mut heap = device.heap.lock();
         let mut cold = block.cold.lock();
-        cold.extents.drain(..n).for_each(|extent| heap.pool.put(extent.handle));
+        cold.extents.drain(skipped..skipped + n).for_each(|extent| heap.pool.put(extent.handle));
     }
 }
 

@@ -7,12 +7,15 @@
 //! `engine` (devices and sizes), `alloc` with `shared` and `slab` (giving out memory), `memory`
 //! (physical memory under the limit), `section` with `epoch`, `ticket`, `quiet`, `fence`, `holders`
 //! and `patience` (who may do what when, and who waits how long), `submit` (what a launch or copy
-//! goes through), `scan`, `evict`, `restore`, and `query`, `control`, `prefetch`, `contexts` for the outside.
+//! goes through), `scan`, `evict` with `round`, `restore`, `coder` with `blob`, `store`, `scratch` and `stream`
+//! (how bytes are kept meanwhile), and `query`, `control`, `prefetch`, `contexts` for the outside.
 
 pub mod alloc;
+mod blob;
 #[cfg(debug_assertions)]
 pub mod audit;
 pub mod block;
+mod coder;
 pub mod contexts;
 pub mod control;
 pub mod engine;
@@ -28,11 +31,15 @@ pub mod prefetch;
 pub mod query;
 mod quiet;
 mod restore;
+mod round;
 mod scan;
+mod scratch;
 mod section;
 mod shared;
 mod slab;
 pub mod state;
+mod store;
+mod stream;
 pub mod submit;
 pub mod tags;
 mod thread;

@@ -10,7 +10,6 @@ use super::restore::restore;
 use super::ticket;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// More wishes than this are not remembered; each is only a hint.
@@ -47,7 +46,7 @@ pub fn serve() {
             return;
         };
         let Some(device) = engine::device_of(BLOCKS.get(id).device()) else { continue };
-        if needed(device, id) <= room(device) {
+        if needed(device, id) <= memory::available(device) {
             // The card may be fuller than the limit says. A failure changes nothing: the block
             // stays away until something needs it.
             let _hold = engine::hold_evictions();
@@ -63,12 +62,7 @@ fn next() -> Option<u32> {
 /// Device memory that the block takes when it comes back; nothing if it is not away.
 fn needed(device: &Device, id: u32) -> u64 {
     let cold = BLOCKS.get(id).cold.lock();
-    let runs = cold.blob.iter().flat_map(|blob| &blob.extents);
-    runs.map(|&(_, granules)| u64::from(granules) * device.sizes.granule).sum()
+    let parts = cold.blob.iter().flat_map(|blob| &blob.parts).filter(|part| part.pages.is_some());
+    parts.map(|part| u64::from(part.granules) * device.sizes.granule).sum()
 }
 
-/// Device memory that can be had without an eviction.
-fn room(device: &Device) -> u64 {
-    let charged = device.charged.load(Ordering::Acquire);
-    device.limit.saturating_sub(charged) + memory::pooled(device)
-}

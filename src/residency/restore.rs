@@ -1,24 +1,22 @@
 //! Restore: memory, mapping, bytes, check; the block is usable again when it returns.
 //!
 //! Runs under the ticket, outside any launch section. Never loses data: without memory the block
-//! goes back to SPILLED with its copy intact. Pages are decoded and checked on the host before
-//! they go up, and read back and checked when they are there; what fails twice makes the block
-//! POISONED.
+//! is away again with its copy intact. What is decoded is checked where it is used
+//! (`coder.rs`); what fails twice makes the block POISONED.
 
-use super::block::{BLOCKS, Blob, Block, Extent};
+use super::blob::{Blob, release};
+use super::block::{BLOCKS, Block, Extent};
+use super::coder::{self, Failed, Job, Site};
 use super::engine::{self, EVICTED};
-use super::evict::release_blob;
-use super::memory::{acquire_with, map_run, unmap_block};
+use super::memory::{acquire_with, map_run, unmap_block, unmap_those};
 use super::patience::Effort;
 use super::state::{Event, State};
-use super::ticket::{self, STAGING, Ticket, Work};
-use super::{fence, gauges, scan, verify};
-use crate::codec::{PAGE, Page};
+use super::ticket::{self, Ticket, Work};
+use super::{gauges, store};
 use crate::driver::{CUresult, code};
 use crate::fault;
 use crate::heap::MAP;
 use crate::stats;
-use crate::tier::Slot;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -71,7 +69,7 @@ pub fn restore(wanted: u32, ticket: &mut Ticket, effort: Effort) -> Result<(), C
         }
         Err(_) => filled.into_iter().for_each(|one| undo(one, ticket)),
     }
-    gauges::publish_host(&ticket::work(ticket).arena);
+    gauges::publish_tiers(ticket::work(ticket));
     result
 }
 
@@ -144,13 +142,14 @@ fn fill_one(id: u32, ticket: &mut Ticket, effort: Effort) -> Result<Filled, CUre
     fault::point("restore-mapped", "");
     match fill(device, block, &one.blob, ticket::work(ticket)) {
         Ok(()) => Ok(one),
-        Err(Fill::Corrupt(why)) => {
+        Err(Failed::Corrupt(why)) => {
             poison(id, block, &why);
-            take_memory_back(device, block, ticket);
-            release_blob(Some(std::mem::take(&mut one.blob)), ticket::work(ticket));
+            let _ = unmap_block(device, block, ticket);
+            let blob = Some(std::mem::take(&mut one.blob));
+            release(blob, device.ordinal, ticket::work(ticket));
             Err(POISONED)
         }
-        Err(Fill::Driver(e)) => {
+        Err(Failed::Driver(e)) => {
             undo(one, ticket);
             Err(e)
         }
@@ -167,8 +166,10 @@ fn usable(block: &Block) {
 /// Gives back what kept the bytes of a block that is usable again.
 fn finish(mut one: Filled, ticket: &mut Ticket) {
     let (id, started) = (one.id, one.started);
-    let bytes: u64 = one.blob.pages.iter().map(|(p, _)| u64::from(p.len)).sum();
-    release_blob(Some(std::mem::take(&mut one.blob)), ticket::work(ticket));
+    let bytes = one.blob.bytes();
+    let work = ticket::work(ticket);
+    release(Some(std::mem::take(&mut one.blob)), one.device.ordinal, work);
+    store::shrink(one.device, work);
     let page = stats::page();
     page.restores.add(1);
     page.restored_bytes.add(bytes);
@@ -179,7 +180,7 @@ fn finish(mut one: Filled, ticket: &mut Ticket) {
 
 /// The block stays away, with its copy.
 fn undo(one: Filled, ticket: &mut Ticket) {
-    take_memory_back(one.device, one.block, ticket);
+    take_memory_back(one.device, one.block, &one.blob, ticket);
 }
 
 /// Maps what is not mapped of the block.
@@ -190,7 +191,9 @@ fn map_missing(
     ticket: &mut Ticket,
     effort: Effort,
 ) -> Result<(), CUresult> {
-    let gaps = missing(&blob.extents, &block.cold.lock().extents);
+    let coded = blob.parts.iter().filter(|part| part.pages.is_some());
+    let coded: Vec<_> = coded.map(|part| (part.first, part.granules)).collect();
+    let gaps = missing(&coded, &block.cold.lock().extents);
     for (first, granules) in gaps {
         let mapped = acquire_with(device, granules, ticket, effort)
             .and_then(|handles| map_run(device, block.base(), first, &handles));
@@ -201,7 +204,7 @@ fn map_missing(
                 cold.extents.sort_by_key(|e| e.first);
             }
             Err(e) => {
-                take_memory_back(device, block, ticket);
+                take_memory_back(device, block, blob, ticket);
                 return Err(e);
             }
         }
@@ -228,70 +231,32 @@ fn missing(runs: &[(u32, u32)], extents: &[Extent]) -> Vec<(u32, u32)> {
     out
 }
 
-enum Fill {
-    Corrupt(String),
-    Driver(CUresult),
-}
-
-fn fill(device: &engine::Device, block: &Block, blob: &Blob, work: &mut Work) -> Result<(), Fill> {
-    let ctx = fence::context_on(device.ordinal).ok_or(Fill::Driver(code::INVALID_CONTEXT))?;
-    let mut done = 0;
-    for &(first, granules) in &blob.extents {
-        let start = block.base() + u64::from(first) * device.sizes.granule;
-        let bytes = u64::from(granules) * device.sizes.granule;
-        let mut at = 0;
-        while at < bytes {
-            let n = (bytes - at).min(STAGING as u64) as usize;
-            let pages = done..done + n.div_ceil(PAGE);
-            let Some(some) = blob.pages.get(pages.clone()) else {
-                return Err(Fill::Corrupt("its copy is not complete".to_owned()));
-            };
-            // Once more before giving up: a transfer may have failed, not the copy.
-            match bring(ctx, start + at, n, some, done, work) {
-                Ok(()) => {}
-                Err(Fill::Corrupt(_)) => {
-                    bring(ctx, start + at, n, some, done, work)?;
-                    stats::page().verify_repaired.add(1);
-                }
-                Err(failed) => return Err(failed),
-            }
-            done = pages.end;
-            at += n as u64;
-        }
-    }
-    Ok(())
-}
-
-/// Decodes `pages` (the first of them is number `number`), brings their `n` bytes to `start` and
-/// checks that they arrived.
-fn bring(
-    ctx: usize,
-    start: u64,
-    n: usize,
-    pages: &[(Page, Option<Slot>)],
-    number: usize,
+fn fill(
+    device: &'static engine::Device,
+    block: &Block,
+    blob: &Blob,
     work: &mut Work,
-) -> Result<(), Fill> {
-    let Work { arena, staging, back } = work;
-    for (i, (out, (page, slot))) in staging[..n].chunks_mut(PAGE).zip(pages).enumerate() {
-        let stored = slot.and_then(|s| arena.load(s, page.stored_len()));
-        if !page.decode(stored, out) {
-            stats::page().verify_failures.add(1);
-            return Err(Fill::Corrupt(format!("page {} does not have its hash", number + i)));
+) -> Result<(), Failed> {
+    let mut jobs = Vec::new();
+    for part in &blob.parts {
+        let Some(pages) = &part.pages else { continue };
+        let mut to = block.base() + u64::from(part.first) * device.sizes.granule;
+        let end = to + u64::from(part.granules) * device.sizes.granule;
+        for page in pages {
+            jobs.push(Job { page, to });
+            to += page.descriptor.bytes() as u64;
+        }
+        if to != end {
+            return Err(Failed::Corrupt("its copy is not complete".to_owned()));
         }
     }
-    scan::upload(ctx, start, &staging[..n]).map_err(Fill::Driver)?;
-    let pages = pages.iter().map(|(page, _)| page);
-    if !verify::read_back(ctx, start, pages, &mut back[..n]).map_err(Fill::Driver)? {
-        stats::page().verify_failures.add(1);
-        return Err(Fill::Corrupt("its bytes do not arrive as they were sent".to_owned()));
-    }
-    Ok(())
+    coder::decode(&Site::of(device, work)?, &jobs, work)
 }
 
-fn take_memory_back(device: &engine::Device, block: &Block, ticket: &mut Ticket) {
+/// Unmaps what was mapped of a block that stays away. What is in place is mapped nowhere else.
+fn take_memory_back(device: &engine::Device, block: &Block, blob: &Blob, ticket: &mut Ticket) {
     // What cannot be unmapped stays the block's, for the next attempt.
-    let _ = unmap_block(device, block, ticket);
+    let _ = unmap_those(device, block, ticket, |extent| !blob.in_place(extent.first));
 }
 
 /// Its bytes are lost. It stays counted as evicted until it is freed: what names it must go on

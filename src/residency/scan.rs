@@ -11,13 +11,13 @@ use super::block::{BLOCKS, Kind};
 use super::fence;
 use super::memory::runs;
 use super::state::State;
+use super::stream::download;
 use super::ticket::{STAGING, Work};
-use crate::driver::{self, CUresult, Handle, code};
+use crate::driver::{CUresult, code};
 use crate::fault;
 use crate::heap::{MAP, View};
 use crate::registry::{globals, host};
 use crate::stats;
-use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
@@ -91,91 +91,6 @@ impl Hits {
     }
 }
 
-/// Copies device memory to the host and waits; on an internal stream of `ctx`.
-pub fn download(ctx: usize, ptr: u64, out: &mut [u8]) -> Result<(), CUresult> {
-    on_stream(ctx, |api, stream| {
-        // SAFETY: the caller holds the ticket, so `ptr` stays mapped; `out` is exclusive and the
-        // stream is waited for before it is used.
-        unsafe { (api.cuMemcpyDtoHAsync_v2)(out.as_mut_ptr().cast(), ptr, out.len(), stream) }
-    })
-}
-
-/// Copies host bytes to the device and waits.
-pub fn upload(ctx: usize, ptr: u64, bytes: &[u8]) -> Result<(), CUresult> {
-    on_stream(ctx, |api, stream| {
-        // SAFETY: the range was mapped by the caller and nobody else may use it yet; `bytes`
-        // outlives the wait below.
-        unsafe { (api.cuMemcpyHtoDAsync_v2)(ptr, bytes.as_ptr().cast(), bytes.len(), stream) }
-    })
-}
-
-static STREAMS: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
-
-/// Forgets the internal stream of a context that has gone.
-pub fn context_gone(ctx: usize) {
-    STREAMS.lock().retain(|&(c, _)| c != ctx);
-}
-
-/// Destroys the internal stream of a context that is about to go.
-pub fn context_going(ctx: usize) {
-    let stream = STREAMS.lock().iter().find(|&&(c, _)| c == ctx).map(|&(_, s)| s);
-    if let Some(stream) = stream {
-        context_gone(ctx);
-        // SAFETY: our own stream; nothing of ours is queued on it outside a ticket.
-        let _ = fence::in_context(ctx, |api| unsafe { (api.cuStreamDestroy_v2)(stream as Handle) });
-    }
-}
-
-fn on_stream(
-    ctx: usize,
-    enqueue: impl FnOnce(&driver::Api, Handle) -> CUresult,
-) -> Result<(), CUresult> {
-    let known = STREAMS.lock().iter().find(|&&(c, _)| c == ctx).map(|&(_, s)| s);
-    fence::in_context(ctx, |api| {
-        let stream = match known {
-            Some(stream) => stream as Handle,
-            None => {
-                let mut stream = std::ptr::null_mut();
-                const NON_BLOCKING: u32 = 1;
-                // SAFETY: `stream` is a live local.
-                match unsafe { (api.cuStreamCreate)(&mut stream, NON_BLOCKING) } {
-                    code::SUCCESS => {}
-                    e => return Err(e),
-                }
-                STREAMS.lock().push((ctx, stream as usize));
-                stream
-            }
-        };
-        match enqueue(api, stream) {
-            code::SUCCESS => {}
-            e => return Err(e),
-        }
-        // SAFETY: our own stream of this context.
-        match unsafe { (api.cuStreamSynchronize)(stream) } {
-            code::SUCCESS => Ok(()),
-            e => {
-                drain(api, stream);
-                Err(e)
-            }
-        }
-    })?
-}
-
-/// The copy may still be on its way to memory that the caller is about to use again or unmap: it
-/// is waited for until it cannot be. A context that refuses every wait is dead, and nothing runs
-/// in it any more.
-#[cold]
-fn drain(api: &driver::Api, stream: Handle) {
-    // SAFETY: our own stream of the current context; the other call takes nothing.
-    let waited = unsafe {
-        (api.cuStreamSynchronize)(stream) == code::SUCCESS
-            || (api.cuCtxSynchronize)() == code::SUCCESS
-    };
-    if !waited {
-        tracing::debug!("a context that cannot be waited for");
-    }
-}
-
 /// What memory names which blocks.
 #[derive(Debug, Default)]
 pub struct Graph {
@@ -191,6 +106,11 @@ impl Graph {
     pub fn named_by(&self, id: u32) -> Vec<u32> {
         let granules = self.names.get(&id);
         granules.map_or_else(Vec::new, |g| blocks_at(g, Some(id)))
+    }
+
+    /// Granules that the words of a candidate point into.
+    pub fn granules_of(&self, id: u32) -> Vec<u64> {
+        self.names.get(&id).into_iter().flatten().copied().collect()
     }
 
     /// The candidates that name a block, by block.

@@ -22,9 +22,9 @@ pub enum State {
     Evicting = 2,
     /// Its copy is complete and checked; the mapping is being removed.
     Unmapping = 3,
-    /// Not mapped; bytes in the device store.
+    /// Away; bytes in the device store, some maybe in place.
     Compressed = 4,
-    /// Not mapped; bytes in the host tier.
+    /// Away; bytes in the host tier.
     Spilled = 5,
     /// Being mapped and filled again.
     Restoring = 6,
@@ -80,7 +80,7 @@ pub enum Event {
     BeginUnmap,
     /// The mapping is gone, the bytes are in the device store.
     Compress,
-    /// The mapping is gone, the bytes are in the host tier.
+    /// The mapping is gone, the bytes are in the host tier; or they have moved there.
     Spill,
     /// Somebody needs it.
     BeginRestore,
@@ -177,7 +177,7 @@ impl Word {
             (Evicting, Event::CancelEvict) => Word::new(Resident, 0, generation),
             (Evicting, Event::BeginUnmap) => Word::new(Unmapping, 0, generation),
             (Unmapping, Event::Compress) => Word::new(Compressed, 0, generation),
-            (Unmapping, Event::Spill) => Word::new(Spilled, 0, generation),
+            (Unmapping | Compressed, Event::Spill) => Word::new(Spilled, 0, generation),
             (Compressed | Spilled, Event::BeginRestore) => Word::new(Restoring, 0, generation),
             (Restoring, Event::FinishRestore) => Word::new(Resident, 0, generation),
             (Restoring, Event::AbandonRestore) => Word::new(Spilled, 0, generation),
@@ -315,7 +315,7 @@ mod tests {
             (S::Evicting, E::CancelEvict) => S::Resident,
             (S::Evicting, E::BeginUnmap) => S::Unmapping,
             (S::Unmapping, E::Compress) => S::Compressed,
-            (S::Unmapping, E::Spill) => S::Spilled,
+            (S::Unmapping | S::Compressed, E::Spill) => S::Spilled,
             (S::Compressed | S::Spilled, E::BeginRestore) => S::Restoring,
             (S::Compressed | S::Spilled | S::Poisoned, E::Free) => S::Limbo,
             (S::Restoring, E::FinishRestore) => S::Resident,

@@ -4,8 +4,10 @@
 //! without fearing that it vanishes. Waiting for it is always bounded. It may be held across
 //! driver calls: no hook takes it on its fast path, and every wait inside is bounded too.
 
+use super::engine::MAX_DEVICES;
+use crate::codec::cpu::Coder;
 use crate::config;
-use crate::tier::Arena;
+use crate::tier::{Arena, Store};
 use parking_lot::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,22 @@ pub struct Work {
     pub staging: Vec<u8>,
     /// As large, for what is read back to be compared.
     pub back: Vec<u8>,
+    /// The device stores, by device.
+    pub stores: Vec<Store>,
+    /// Codes and decodes on the host.
+    pub coder: Coder,
+}
+
+impl Work {
+    fn new(staging: Vec<u8>, back: Vec<u8>) -> Work {
+        let stores = (0..MAX_DEVICES).map(|_| Store::default()).collect();
+        Work { arena: Arena::new(0, 0), staging, back, stores, coder: Coder::new() }
+    }
+
+    /// The store of a device.
+    pub fn store(&mut self, device: u8) -> &mut Store {
+        &mut self.stores[usize::from(device)]
+    }
 }
 
 /// Bytes of each staging buffer.
@@ -63,18 +81,14 @@ pub fn prepare() -> bool {
             return false;
         }
         back.resize(STAGING, 0);
-        *ticket = Some(Work { arena: Arena::new(0, 0), staging, back });
+        *ticket = Some(Work::new(staging, back));
     }
     true
 }
 
 /// The working set of the holder.
 pub fn work(ticket: &mut Ticket) -> &mut Work {
-    let work = ticket.get_or_insert_with(|| Work {
-        arena: Arena::new(0, 0),
-        staging: vec![0; STAGING],
-        back: vec![0; STAGING],
-    });
+    let work = ticket.get_or_insert_with(|| Work::new(vec![0; STAGING], vec![0; STAGING]));
     // Nothing, too, is the answer where the machine could not be asked: it may be by now.
     if work.arena.limit() == 0 {
         let limit = config::get().host_limit_bytes();

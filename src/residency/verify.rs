@@ -1,13 +1,13 @@
-//! Checks of transfers by reading back.
+//! Checks of transfers by reading back, where pages are coded on the host.
 //!
-//! The hash of a page is made from the bytes that came down, and checked on the host before they
-//! go up, so by itself it sees nothing of a transfer. Until kernels hash on the device, what was
-//! transferred is downloaded once more and hashed again, while nothing can write it: at an
-//! eviction in the quiet, before anything is unmapped; at a restore before the block is usable.
+//! The hash of a page is made there from the bytes that came down, and checked before they go up,
+//! so by itself it sees nothing of a transfer. What was transferred is downloaded once more and
+//! hashed again, while nothing can write it: at an eviction in the quiet, before anything is
+//! unmapped; at a restore before the block is usable. Kernels hash what is in device memory.
 
-use super::engine;
-use super::scan;
-use crate::codec::{PAGE, Page, page_hash};
+use super::blob::Page;
+use super::{engine, stream};
+use crate::codec::{PAGE, page_hash};
 use crate::driver::CUresult;
 use crate::stats;
 
@@ -19,12 +19,13 @@ const PATIENCE: u64 = 3;
 pub fn read_back<'a>(
     ctx: usize,
     start: u64,
-    pages: impl Iterator<Item = &'a Page>,
+    pages: impl IntoIterator<Item = &'a Page>,
     buffer: &mut [u8],
 ) -> Result<bool, CUresult> {
-    scan::download(ctx, start, buffer)?;
+    stream::download(ctx, start, buffer)?;
     let mut chunks = buffer.chunks(PAGE);
-    let right = pages.zip(&mut chunks).all(|(page, bytes)| page_hash(bytes) == page.hash);
+    let mut pages = pages.into_iter().zip(&mut chunks);
+    let right = pages.all(|(page, bytes)| page_hash(bytes) == page.descriptor.hash());
     Ok(right && chunks.next().is_none())
 }
 

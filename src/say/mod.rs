@@ -111,7 +111,9 @@ pub fn first_eviction(bytes: u64, took: Duration) {
     FIRST.call_once(|| {
         if config::get().verbose > 0 {
             let rescue = config::get().mode == Mode::Rescue && !config::get().torture;
-            let stored = stats::page().host_used.get();
+            let page = stats::page();
+            let on_device: u64 = page.devices.iter().map(|d| d.store_used.get()).sum();
+            let stored = page.host_used.get() + on_device;
             line(&first(rescue, bytes, stored, took, std::process::id()));
         }
     });

@@ -8,11 +8,13 @@ use std::time::Duration;
 /// The first word of a page: `coldprss`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"coldprss");
 /// Of the layout below.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 /// Devices a page has room for.
 pub const DEVICES: usize = 16;
 /// Reasons to pin a page has room for.
 pub const REASONS: usize = 16;
+/// Modes of the codec that pages are counted by.
+pub const MODES: usize = 5;
 
 /// What a user can ask of a running process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,10 @@ page! {
         compressed: Counter = Counter::new(),
         /// In allocations kept in host memory.
         spilled: Counter = Counter::new(),
+        /// Of the card, held by the store of compressed pages.
+        store: Counter = Counter::new(),
+        /// Of these, bytes that hold something.
+        store_used: Counter = Counter::new(),
         /// In handles ready for use.
         pooled: Counter = Counter::new(),
         /// In freed memory that waits for a stream.
@@ -154,6 +160,14 @@ page! {
         verify_repaired: Counter = Counter::new(),
         /// Blocks that could not be restored.
         poisoned: Counter = Counter::new(),
+        /// Pages coded, by mode; see [`MODES`].
+        coded_pages: [Counter; MODES] = [const { Counter::new() }; MODES],
+        /// Bytes that were coded.
+        coded_bytes: Counter = Counter::new(),
+        /// Bytes that came of them.
+        stored_bytes: Counter = Counter::new(),
+        /// Segments of a store that were emptied by moving what they held.
+        store_compactions: Counter = Counter::new(),
         /// Scans for addresses.
         scans: Counter = Counter::new(),
         /// Time spent scanning.
@@ -191,7 +205,14 @@ pub type Named = (&'static str, fn(&Page) -> &Counter);
 macro_rules! counters {
     ($($name:ident)*) => {
         /// What only grows, by name, in the order in which it is shown.
-        pub const COUNTERS: &[Named] = &[$((stringify!($name), |page| &page.$name),)*];
+        pub const COUNTERS: &[Named] = &[
+            $((stringify!($name), |page| &page.$name),)*
+            ("pages_zero", |page| &page.coded_pages[0]),
+            ("pages_const", |page| &page.coded_pages[1]),
+            ("pages_raw", |page| &page.coded_pages[2]),
+            ("pages_fields", |page| &page.coded_pages[3]),
+            ("pages_ints", |page| &page.coded_pages[4]),
+        ];
     };
 }
 
@@ -199,7 +220,7 @@ counters! {
     allocations frees launches oom_returned oom_avoided over_limit_launches pool_converted
     evictions evicted_bytes eviction_ns restores restored_bytes bytes_verified verify_failures
     evict_mismatches verify_repaired poisoned scans scan_ns scan_bytes refused_scan_hit refused_fence_timeout
-    refused_no_host_memory refused_nothing_cold
+    refused_no_host_memory refused_nothing_cold coded_bytes stored_bytes store_compactions
 }
 
 impl Page {

@@ -1,0 +1,258 @@
+//! Physical memory of the device's store: it grows out of what evictions free, gives back what is
+//! empty, moves what keeps almost empty segments, and moves on to the host tier.
+//!
+//! Only with the ticket. What is moved is proved at its new place before the old one is given up.
+
+use super::blob::{Blob, Kept, Page};
+use super::block::{BLOCKS, Block};
+use super::coder::{self, Site};
+use super::engine::Device;
+use super::state::{Event, State};
+use super::ticket::Work;
+use super::{memory, scratch, stream};
+use crate::config;
+use crate::driver::{CUresult, code};
+use crate::fault;
+use crate::stats;
+use crate::tier::Place;
+use crate::vmm;
+use std::sync::atomic::Ordering;
+
+/// How much of the limit the store may take where there is host memory to move on to.
+const SHARE: u64 = 4;
+
+/// True while the store may grow: all it likes where nothing else can take the bytes.
+pub fn has_share(device: &Device, work: &mut Work) -> bool {
+    work.arena.limit() == 0 || work.store(device.ordinal).bytes() < device.limit / SHARE
+}
+
+/// Room for `bytes` in the store, which grows if it must and can.
+pub fn take(device: &Device, work: &mut Work, bytes: usize) -> Option<Place> {
+    if let Some(place) = work.store(device.ordinal).take(bytes) {
+        return Some(place);
+    }
+    grow(device, work, bytes as u64)?;
+    work.store(device.ordinal).take(bytes)
+}
+
+/// Adds a segment: of the usual size, or of what is there.
+fn grow(device: &Device, work: &mut Work, bytes: u64) -> Option<()> {
+    if !scratch::open(device, work) {
+        return None;
+    }
+    let store = work.store(device.ordinal);
+    let at = store.next()?;
+    let granule = device.sizes.granule;
+    let (whole, least) = (store.stride() / granule, bytes.div_ceil(granule));
+    let there = (memory::pooled(device) / granule).min(whole);
+    let handles = memory::spare(device, whole as u32)
+        .or_else(|| (there >= least).then(|| memory::spare(device, there as u32))?)?;
+    fault::point("store-grows", "");
+    let granules: u64 = handles.iter().map(|h| u64::from(h.granules)).sum();
+    memory::map_run(device, at, 0, &handles).ok()?;
+    work.store(device.ordinal).add(handles, granules * granule);
+    Some(())
+}
+
+/// Gives the memory of empty segments back to the pool.
+pub fn shrink(device: &Device, work: &mut Work) {
+    let store = work.store(device.ordinal);
+    while let Some((piece, at, bytes)) = store.empty() {
+        if vmm::unmap(at, bytes as usize).is_err() {
+            return;
+        }
+        memory::pool(device, store.remove(piece));
+    }
+}
+
+/// Finds a place in a tier for pages that have none.
+pub fn settle<'a>(
+    device: &Device,
+    ctx: usize,
+    pages: impl Iterator<Item = &'a mut Page>,
+    work: &mut Work,
+) {
+    for page in pages {
+        if let Kept::Draft(bytes) = &page.kept
+            && let Some(kept) = settle_one(device, ctx, bytes, work)
+        {
+            page.kept = kept;
+        }
+    }
+}
+
+fn settle_one(device: &Device, ctx: usize, bytes: &[u8], work: &mut Work) -> Option<Kept> {
+    let Some(place) = take(device, work, bytes.len()) else {
+        return work.arena.store(bytes).map(Kept::Host);
+    };
+    let at = work.store(device.ordinal).address(place);
+    let Work { back, .. } = work;
+    let back = &mut back[..bytes.len()];
+    let arrived = stream::upload(ctx, at, bytes).and_then(|()| stream::download(ctx, at, back));
+    if arrived.is_ok() && back == bytes {
+        return Some(Kept::Device(place));
+    }
+    stats::page().verify_failures.add(u64::from(arrived.is_ok()));
+    work.store(device.ordinal).release(place);
+    None
+}
+
+/// Makes the store smaller by moving blocks on to the host tier, coldest first, until `wanted`
+/// bytes of it are free or nothing more can be moved.
+pub fn spill(site: &Site, wanted: u64, work: &mut Work) {
+    let device = site.device;
+    let mut order: Vec<(u64, u32)> = blocks(device)
+        .map(|id| (BLOCKS.get(id).last_use.load(Ordering::Relaxed), id))
+        .collect();
+    order.sort_unstable();
+    let goal = work.store(device.ordinal).free() + wanted;
+    for (_, id) in order {
+        if work.store(device.ordinal).free() >= goal {
+            break;
+        }
+        let moved = move_pages(site, BLOCKS.get(id), work, |_| true, |work, bytes| {
+            let pages = bytes.div_ceil(crate::codec::PAGE);
+            work.arena.make_room(pages, config::host::headroom).ok()?;
+            work.arena.take(bytes).map(Kept::Host)
+        });
+        if moved.is_err() {
+            break;
+        }
+    }
+    shrink(device, work);
+}
+
+/// Moves what is in almost empty segments to gaps elsewhere, as long as that pays.
+pub fn compact(site: &Site, work: &mut Work) {
+    let device = site.device;
+    shrink(device, work);
+    while let Some(piece) = work.store(device.ordinal).emptiest() {
+        for id in blocks(device).collect::<Vec<_>>() {
+            let moved = move_pages(
+                site,
+                BLOCKS.get(id),
+                work,
+                |place| place.piece == piece,
+                |work, bytes| {
+                    work.store(device.ordinal).take_outside(bytes, piece).map(Kept::Device)
+                },
+            );
+            if moved.is_err() {
+                return;
+            }
+        }
+        if work.store(device.ordinal).live(piece) > 0 {
+            return;
+        }
+        stats::page().store_compactions.add(1);
+        shrink(device, work);
+    }
+}
+
+/// Blocks of `device` with pages in its store.
+fn blocks(device: &Device) -> impl Iterator<Item = u32> {
+    let ordinal = device.ordinal;
+    BLOCKS.ids().filter(move |&id| {
+        let block = BLOCKS.get(id);
+        block.device() == ordinal
+            && block.word.load().state() == State::Compressed
+            && block.cold.lock().blob.as_ref().is_some_and(|b| b.on_device() > 0)
+    })
+}
+
+/// So many pages are moved at a time.
+const BATCH: usize = 128;
+
+/// The copy of an evicted block, taken out to be changed; it comes back whatever happens. The ticket
+/// keeps out whoever would miss it.
+struct Borrowed {
+    block: &'static Block,
+    blob: Blob,
+}
+
+impl Borrowed {
+    fn of(block: &'static Block) -> Option<Borrowed> {
+        let blob = block.cold.lock().blob.take()?;
+        Some(Borrowed { block, blob })
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if !self.blob.is_on_device() {
+            let _ = self.block.word.apply(Event::Spill);
+        }
+        self.block.cold.lock().blob = Some(std::mem::take(&mut self.blob));
+    }
+}
+
+/// Moves pages of an evicted block that are in the store and `which` names to where `take` says.
+/// An error ends it: no more room, or a driver that does not copy.
+fn move_pages(
+    site: &Site,
+    block: &'static Block,
+    work: &mut Work,
+    which: impl Fn(Place) -> bool,
+    mut take: impl FnMut(&mut Work, usize) -> Option<Kept>,
+) -> Result<(), CUresult> {
+    let Some(mut borrowed) = Borrowed::of(block) else { return Ok(()) };
+    let wanted = |page: &&mut Page| matches!(page.kept, Kept::Device(place) if which(place));
+    let mut pages: Vec<&mut Page> = borrowed.blob.pages_mut().filter(wanted).collect();
+    for batch in pages.chunks_mut(BATCH) {
+        move_batch(site, batch, work, &mut take)?;
+    }
+    Ok(())
+}
+
+fn move_batch(
+    site: &Site,
+    pages: &mut [&mut Page],
+    work: &mut Work,
+    take: &mut impl FnMut(&mut Work, usize) -> Option<Kept>,
+) -> Result<(), CUresult> {
+    let ordinal = site.device.ordinal;
+    let mut moved = Vec::with_capacity(pages.len());
+    for page in pages.iter() {
+        match take(work, page.descriptor.stored()) {
+            Some(kept) => moved.push(Page { descriptor: page.descriptor, kept }),
+            None => break,
+        }
+    }
+    fault::point("store-moves", "");
+    let all = moved.len() == pages.len();
+    let copied = copy(site, pages, &moved, work);
+    let proved = copied.and_then(|()| coder::prove(site, &moved, work));
+    if let Ok(true) = proved {
+        pages.iter_mut().zip(&mut moved).for_each(|(page, new)| std::mem::swap(*page, new));
+    } else if proved.is_ok() {
+        stats::page().verify_failures.add(1);
+    }
+    super::blob::release_pages(moved, ordinal, work);
+    proved?;
+    if all { Ok(()) } else { Err(code::OUT_OF_MEMORY) }
+}
+
+/// Copies the blobs of `from`, which are in the store, to where `to` are kept.
+fn copy(site: &Site, from: &[&mut Page], to: &[Page], work: &mut Work) -> Result<(), CUresult> {
+    let store = work.store(site.device.ordinal);
+    let (mut inside, mut down, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for (old, new) in from.iter().zip(to) {
+        let Kept::Device(place) = old.kept else { continue };
+        let (at, bytes) = (store.address(place), old.descriptor.stored());
+        match new.kept {
+            Kept::Device(place) => inside.push((store.address(place), at, bytes)),
+            Kept::Host(place) => {
+                down.push(at);
+                places.push((place, bytes));
+            }
+            Kept::Nothing | Kept::Draft(_) => {}
+        }
+    }
+    let parts = work.arena.parts_mut(&places);
+    stream::run(site.ctx, |queue| {
+        for &(to, from, bytes) in &inside {
+            queue.copy(to, from, bytes)?;
+        }
+        down.iter().zip(parts).try_for_each(|(&from, part)| queue.down(from, part))
+    })
+}
