@@ -103,9 +103,14 @@ hook! {
             return real!(api.cuPointerGetAttributes(n, attributes, data, ptr));
         }
         let Some(found) = query::find(ptr) else {
-            // As for any address that is nobody's.
+            // As for any address that is nobody's, which is a host pointer to the driver: to itself.
             let nobody = (&raw const NOBODY) as CUdeviceptr;
-            return real!(api.cuPointerGetAttributes(n, attributes, data, nobody));
+            let result = real!(api.cuPointerGetAttributes(n, attributes, data, nobody));
+            if result == code::SUCCESS {
+                // SAFETY: the driver has read and filled `n` entries of both lists.
+                unsafe { host_pointers(n, attributes, data, ptr) };
+            }
+            return result;
         };
         guard::served(|| {
             for i in 0..n as usize {
@@ -137,6 +142,26 @@ hook! {
         let call = || real!(api.cuPointerSetAttribute(value, attribute, ptr));
         // Programs set an attribute right before they show the memory to a network card.
         if query::covers(ptr) { latched("cuPointerSetAttribute", call) } else { call() }
+    }
+}
+
+/// Writes `ptr` where the list asks for the host pointer.
+///
+/// # Safety
+/// `n` entries are in both lists, with room for each attribute.
+unsafe fn host_pointers(
+    n: u32,
+    attributes: *const i32,
+    data: *const *mut c_void,
+    ptr: CUdeviceptr,
+) {
+    for i in 0..n as usize {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if *attributes.add(i) == attribute::HOST_POINTER {
+                Value::wide(ptr).write(*data.add(i));
+            }
+        }
     }
 }
 

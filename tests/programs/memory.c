@@ -190,11 +190,11 @@ static void program_attributes(void)
     void *host = (void *)77;
     void *to[] = {&type, &host, &ordinal, &size, managed};
     SHOW("at once", CALL(cuPointerGetAttributes, (unsigned, int *, void **, ptr_t), 5, which, to, big + 1));
-    printf("%u %p %d %zu %d\n", type, host, ordinal, size, managed[0]);
+    printf("%u %d %d %zu %d\n", type, host == NULL, ordinal, size, managed[0]);
     SHOW("free", release(big));
     SHOW("freed", CALL(cuPointerGetAttribute, (void *, int, ptr_t), &type, 2, big));
     SHOW("freed, at once", CALL(cuPointerGetAttributes, (unsigned, int *, void **, ptr_t), 5, which, to, big));
-    printf("%u %p %d %zu %d\n", type, host, ordinal, size, managed[0]);
+    printf("%u %d %d %zu %d\n", type, host == (void *)big, ordinal, size, managed[0]);
     SHOW("nobody's", CALL(cuPointerGetAttribute, (void *, int, ptr_t), &type, 2, 0x123456789000ull));
     SHOW("of the stack", CALL(cuPointerGetAttribute, (void *, int, ptr_t), &type, 2, (ptr_t)&type));
     void *pinned;

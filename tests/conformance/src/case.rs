@@ -31,11 +31,19 @@ impl Case {
         Self { name, expectation, seen_on: None, isolated: false, run }
     }
 
+    /// The same, behaved so on this card.
+    pub const fn seen_on(self, card: &'static str) -> Self {
+        Self { seen_on: Some(card), ..self }
+    }
+
     /// The same in a process of its own.
     pub const fn isolated(self) -> Self {
         Self { isolated: true, ..self }
     }
 }
+
+/// The first card that was asked.
+pub const H200: &str = "NVIDIA H200, driver 580.159.04, 2026-11-26";
 
 /// How a case ended.
 pub type Outcome = Result<(), Stop>;

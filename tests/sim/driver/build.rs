@@ -1,11 +1,18 @@
 //! Makes the library look like the driver: its SONAME, a stub for every entry point that the
-//! sources do not implement, the version table of the resolver, and the fault trampoline. Also
-//! compiles the kernels its tests load.
+//! sources do not implement, the version table of the resolver, the fault trampoline, and the
+//! library's own kernels for the CPU. Also compiles the kernels its tests load.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
+
+#[path = "src/hash.rs"]
+mod hash;
+
+const KERNELS: &str = "../../../kernels";
+/// What the library ships, below `KERNELS`.
+const FATBIN: &str = "codec/codec.fatbin";
 
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
@@ -16,7 +23,11 @@ fn main() {
     println!("cargo:rerun-if-changed=../../../src/driver/surface.txt");
     cc::Build::new().file("src/guard.c").flag("-fexceptions").compile("simguard");
 
-    test_kernels(&Path::new(&out).join("demo.so"));
+    own_kernels(Path::new(&out));
+    test_kernels(&Path::new(&out).join("demo.so"), "demo/demo.cu", &[]);
+    let exported =
+        ["-DCP_ISA=test", "-DCP_EXPORT=extern \"C\" __attribute__((visibility(\"default\")))"];
+    test_kernels(&Path::new(&out).join("codec.so"), "codec/cpu.cc", &exported);
 
     let surface = fs::read_to_string("../../../src/driver/surface.txt").expect("surface.txt");
     let implemented = implemented(Path::new("src/api"));
@@ -56,18 +67,48 @@ fn main() {
     fs::write(Path::new(&out).join("table.rs"), table).expect("OUT_DIR is writable");
 }
 
-/// The demo program's kernels, for the CPU.
-fn test_kernels(image: &Path) {
-    const KERNELS: &str = "../../../kernels";
-    println!("cargo:rerun-if-changed={KERNELS}/demo/demo.cu");
+/// The library's own kernels for the processor of this machine and of any other, and by what the
+/// image of the same kernels for a card is known.
+fn own_kernels(out: &Path) {
+    for folder in ["cpu_kernels.cc", "codec", FATBIN] {
+        println!("cargo:rerun-if-changed={KERNELS}/{folder}");
+    }
+    for (isa, flags) in
+        [("any", &[][..]), ("avx2", &["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"])]
+    {
+        let mut build = cc::Build::new();
+        build.cpp(true).cpp_link_stdlib(None).std("c++17").opt_level(3).warnings(true);
+        for flag in ["-fno-exceptions", "-fno-rtti", "-fvisibility=hidden"].iter().chain(flags) {
+            build.flag(flag);
+        }
+        build.define("CP_ISA", isa).file(Path::new(KERNELS).join("cpu_kernels.cc"));
+        build.compile(&format!("simkernels_{isa}"));
+    }
+    let path = Path::new(KERNELS).join(FATBIN);
+    let image = fs::read(&path).expect("the committed kernels");
+    let known = format!(
+        "pub const BYTES: usize = {};\npub const HASH: u64 = {};\n",
+        image.len(),
+        hash::of(&image)
+    );
+    fs::write(out.join("fatbin.rs"), known).expect("OUT_DIR is writable");
+    // The tests load it.
+    fs::copy(&path, out.join("kernels.fatbin")).expect("OUT_DIR is writable");
+}
+
+/// Kernels for the tests: a library made of one source.
+fn test_kernels(image: &Path, source: &str, more: &[&str]) {
+    println!("cargo:rerun-if-changed={KERNELS}/{source}");
     println!("cargo:rerun-if-changed={KERNELS}/cuda_on_cpu.h");
     let compiler = cc::Build::new().cpp(true).opt_level(1).get_compiler();
     let status = compiler
         .to_command()
         .args(["-std=c++17", "-x", "c++", "-fPIC", "-shared", "-fvisibility=hidden"])
-        .args(["-fno-exceptions", "-Wl,--as-needed", "-o"])
+        .args(["-fno-exceptions", "-Wl,--as-needed"])
+        .args(more)
+        .arg("-o")
         .arg(image)
-        .arg(Path::new(KERNELS).join("demo/demo.cu"))
+        .arg(Path::new(KERNELS).join(source))
         .status();
     assert!(status.is_ok_and(|s| s.success()), "a C++ compiler is needed");
 }

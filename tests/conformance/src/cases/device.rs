@@ -23,12 +23,7 @@ pub const CASES: &[Case] = &[
         "Destroying a context frees its memory, and its streams are gone.",
         destroy_frees,
     ),
-    Case::new(
-        "context.use_after_destroy",
-        "A destroyed context cannot be pushed.",
-        use_after_destroy,
-    )
-    .isolated(),
+    // That a destroyed context is refused is not asked: a real driver crashes in the call.
 ];
 
 fn init_flags(cx: &Cx) -> Outcome {
@@ -128,13 +123,4 @@ fn destroy_frees(cx: &Cx) -> Outcome {
     allocated?;
     let after = cx.mem_info()?.0;
     holds("the memory came back", after >= during?.0 + bytes)
-}
-
-fn use_after_destroy(cx: &Cx) -> Outcome {
-    let context = cx.ctx_create(0, cx.device)?;
-    cx.ctx_destroy(context)?;
-    match cx.ctx_push(context) {
-        Err(Code::INVALID_CONTEXT | Code::CONTEXT_IS_DESTROYED) => Ok(()),
-        other => refused("push", other, Code::INVALID_CONTEXT),
-    }
 }

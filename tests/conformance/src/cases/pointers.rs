@@ -1,6 +1,6 @@
 //! What the driver says about addresses: allocated, pinned, reserved, mapped, unmapped, foreign.
 
-use crate::case::{Case, Outcome, Stop, holds, refused, same};
+use crate::case::{Case, H200, Outcome, Stop, holds, refused, same};
 use crate::context::Cx;
 use cuda_client::{Code, flag};
 
@@ -29,7 +29,8 @@ pub const CASES: &[Case] = &[
         "pointer.mapped",
         "Mapped VMM memory is device memory of the mapping's range.",
         mapped,
-    ),
+    )
+    .seen_on(H200),
     Case::new(
         "pointer.mapped_segment",
         "The address range of VMM memory is the mapping, not the reservation.",
@@ -39,22 +40,52 @@ pub const CASES: &[Case] = &[
         "pointer.reserved_type",
         "A reserved address without a mapping has no memory type.",
         reserved_type,
-    ),
+    )
+    .seen_on(H200),
     Case::new(
         "pointer.reserved_range",
         "A reserved address without a mapping has no address range.",
         reserved_range,
-    ),
+    )
+    .seen_on(H200),
     Case::new(
         "pointer.reserved_list",
         "The list query on a reserved address without a mapping succeeds.",
         reserved_list,
-    ),
+    )
+    .seen_on(H200),
     Case::new(
         "pointer.unmapped_again",
         "After the unmap an address answers as if it had never been mapped.",
         unmapped_again,
-    ),
+    )
+    .seen_on(H200),
+    Case::new("pointer.mapped_context", "VMM memory belongs to no context.", mapped_context)
+        .seen_on(H200),
+    Case::new(
+        "pointer.closed",
+        "A mapping without access is device memory, but has no device pointer and no range.",
+        closed,
+    )
+    .seen_on(H200),
+    Case::new(
+        "pointer.remapped_id",
+        "Memory that is mapped again has another buffer id.",
+        remapped_id,
+    )
+    .seen_on(H200),
+    Case::new(
+        "pointer.nothing_list",
+        "To the list query an address with nothing behind it is a host pointer of no device.",
+        nothing_list,
+    )
+    .seen_on(H200),
+    Case::new(
+        "pointer.reserved_whole",
+        "The list query knows the reservation of an address without a mapping.",
+        reserved_whole,
+    )
+    .seen_on(H200),
     Case::new("pointer.range_of_nothing", "An unknown address has no range.", range_of_nothing),
     Case::new(
         "pointer.sync_memops",
@@ -208,6 +239,53 @@ fn unmapped_again(cx: &Cx) -> Outcome {
     cx.unmap(mapping.at, mapping.bytes)?;
     let kind = cx.pointer_attribute(flag::POINTER_MEMORY_TYPE, mapping.at);
     refused("type", kind, Code::INVALID_VALUE)
+}
+
+fn mapped_context(cx: &Cx) -> Outcome {
+    let mapping = cx.mapping(1)?;
+    same("context", cx.pointer_attribute(flag::POINTER_CONTEXT, mapping.at)?, 0)
+}
+
+fn closed(cx: &Cx) -> Outcome {
+    let mapping = cx.mapping(1)?;
+    cx.unmap(mapping.at, mapping.bytes)?;
+    cx.map(mapping.at, mapping.bytes, mapping.handle)?;
+    same("type", cx.pointer_attribute(flag::POINTER_MEMORY_TYPE, mapping.at)?, 2)?;
+    same("mapped", cx.pointer_attribute(flag::POINTER_MAPPED, mapping.at)? & 0xFF, 1)?;
+    let pointer = cx.pointer_attribute(flag::POINTER_DEVICE_POINTER, mapping.at);
+    refused("pointer", pointer, Code::INVALID_VALUE)?;
+    let list = cx.pointer_attributes(&[flag::POINTER_DEVICE_POINTER], mapping.at)?;
+    same("pointer of the list", list, vec![0])?;
+    refused("range", cx.address_range(mapping.at), Code::NOT_FOUND)
+}
+
+fn remapped_id(cx: &Cx) -> Outcome {
+    let mapping = cx.mapping(1)?;
+    let before = cx.pointer_attribute(flag::POINTER_BUFFER_ID, mapping.at)?;
+    cx.unmap(mapping.at, mapping.bytes)?;
+    cx.map(mapping.at, mapping.bytes, mapping.handle)?;
+    cx.allow(mapping.at, mapping.bytes, cx.device)?;
+    let after = cx.pointer_attribute(flag::POINTER_BUFFER_ID, mapping.at)?;
+    holds("another id", before != after)
+}
+
+fn nothing_list(cx: &Cx) -> Outcome {
+    let which = [flag::POINTER_HOST_POINTER, flag::POINTER_DEVICE_POINTER];
+    let device = [flag::POINTER_DEVICE_ORDINAL];
+    let ask = |at| -> Outcome {
+        same("pointers", cx.pointer_attributes(&which, at)?, vec![at, 0])?;
+        same("device", cx.pointer_attributes(&device, at)?[0] as i32, -2)
+    };
+    on_reserved(cx, ask)??;
+    let at = cx.reserve(cx.granule()?, 0, 0)?;
+    cx.address_free(at, cx.granule()?)?;
+    ask(at)
+}
+
+fn reserved_whole(cx: &Cx) -> Outcome {
+    let which = [flag::POINTER_RANGE_START, flag::POINTER_RANGE_SIZE];
+    let (at, list) = on_reserved(cx, |at| (at, cx.pointer_attributes(&which, at + 512)))?;
+    same("range", list?, vec![at, cx.granule()? as u64])
 }
 
 fn range_of_nothing(cx: &Cx) -> Outcome {

@@ -18,6 +18,7 @@ pub mod code {
     pub const INVALID_DEVICE: CUresult = 101;
     pub const INVALID_IMAGE: CUresult = 200;
     pub const INVALID_CONTEXT: CUresult = 201;
+    pub const NO_BINARY_FOR_GPU: CUresult = 209;
     pub const FILE_NOT_FOUND: CUresult = 301;
     pub const INVALID_HANDLE: CUresult = 400;
     pub const NOT_FOUND: CUresult = 500;

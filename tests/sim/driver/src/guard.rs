@@ -93,3 +93,18 @@ pub fn fill(what: &Fill) -> Result<(), u64> {
 pub fn kernel(entry: unsafe extern "C" fn(*mut c_void), launch: *mut c_void) -> Result<(), u64> {
     run(entry, launch)
 }
+
+/// Calls a kernel's entry with a pointer to each parameter.
+pub fn kernel_of_params(
+    entry: unsafe extern "C" fn(*mut *mut c_void),
+    params: *mut *mut c_void,
+) -> Result<(), u64> {
+    // SAFETY: pointers to whatever are passed in the same way.
+    let entry = unsafe {
+        std::mem::transmute::<
+            unsafe extern "C" fn(*mut *mut c_void),
+            unsafe extern "C" fn(*mut c_void),
+        >(entry)
+    };
+    run(entry, params.cast())
+}

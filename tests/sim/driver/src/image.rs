@@ -2,33 +2,50 @@
 //!
 //! The note stands in the section `.note.coldpress.kernels`, name "coldpress", type 1; payload:
 //! u32 count, then per kernel u32 length, name, u32 parameters, then (u32 offset, u32 size) each.
-//! No note, no load.
+//! No note, no load. The library's own fatbin is the one image of another kind (`fatbin.rs`).
 
 use crate::abi::{Outcome, code};
+use crate::fatbin;
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
+
+/// How a kernel is called.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry {
+    /// With a launch record (`work.rs`).
+    Launch(unsafe extern "C" fn(*mut c_void)),
+    /// With a pointer to each parameter; it does the work of any grid.
+    Params(unsafe extern "C" fn(*mut *mut c_void)),
+}
 
 /// One kernel of an image.
 #[derive(Debug)]
 pub struct KernelInfo {
     pub name: CString,
     pub params: Vec<(u32, u32)>,
-    pub entry: usize,
+    pub entry: Entry,
+}
+
+/// A library of the loader's.
+#[derive(Debug)]
+struct Opened {
+    dl: usize,
+    /// The file it was loaded from: the loader knows libraries by name, and the name is this
+    /// number, so nobody else may get it while the library is loaded.
+    fd: i32,
 }
 
 /// A loaded image.
 #[derive(Debug)]
 pub struct Image {
-    dl: usize,
-    /// The file it was loaded from: the loader knows libraries by name, and the name is this
-    /// number, so nobody else may get it while the library is loaded.
-    fd: i32,
+    #[allow(dead_code, reason = "keeps the library open")]
+    library: Option<Opened>,
     pub kernels: Vec<KernelInfo>,
     /// Exported data symbols: name, address, bytes.
     globals: Vec<(String, u64, u64)>,
 }
 
-impl Drop for Image {
+impl Drop for Opened {
     fn drop(&mut self) {
         let name = name_of(self.fd);
         // SAFETY: opened in `load`; the last reference to anything in it is going. A library that
@@ -45,7 +62,25 @@ impl Drop for Image {
     }
 }
 
-/// Loads an image from memory. Its length is found in its headers, as the driver has to.
+/// The length of an image, which is found in its headers, as the driver has to.
+///
+/// # Safety
+/// `data` points to the first 64 bytes of a whole image.
+pub unsafe fn length(data: *const u8) -> Outcome<usize> {
+    // SAFETY: as the caller promises.
+    let header = unsafe { std::slice::from_raw_parts(data, 64) };
+    if fatbin::is_one(header) {
+        return Ok(fatbin::length(header));
+    }
+    if !header.starts_with(b"\x7fELF") {
+        return Err(code::INVALID_IMAGE);
+    }
+    let table = half(header, 58)? * half(header, 60)?;
+    let sections = word(header, 40)?.checked_add(table);
+    sections.map(|n| n as usize).ok_or(code::INVALID_IMAGE)
+}
+
+/// Loads an image from memory.
 ///
 /// # Safety
 /// `data` points to a whole image.
@@ -53,36 +88,39 @@ pub unsafe fn load(data: *const u8) -> Outcome<Arc<Image>> {
     if data.is_null() {
         return Err(code::INVALID_VALUE);
     }
-    // SAFETY: the caller vouches for a whole image; reads stay inside what its headers describe.
-    let bytes = unsafe {
-        if std::slice::from_raw_parts(data, 4) != b"\x7fELF" {
-            return Err(code::INVALID_IMAGE);
-        }
-        let header = std::slice::from_raw_parts(data, 64);
-        let table = half(header, 58)? * half(header, 60)?;
-        let sections = word(header, 40)?.checked_add(table).ok_or(code::INVALID_IMAGE)?;
-        std::slice::from_raw_parts(data, sections as usize)
-    };
-    let note = section(bytes, ".note.coldpress.kernels")?;
-    let kernels = parse_note(&note.bytes)?;
-    let (dl, fd) = open(bytes)?;
-    let mut image = Image { dl, fd, kernels, globals: Vec::new() };
-    for kernel in &mut image.kernels {
-        // SAFETY: a live library handle and a C string.
-        kernel.entry = unsafe { libc::dlsym(dl as *mut c_void, kernel.name.as_ptr()) } as usize;
-        if kernel.entry == 0 {
-            return Err(code::INVALID_IMAGE);
-        }
+    // SAFETY: the caller vouches for a whole image, which is as long as its headers say.
+    let bytes = unsafe { std::slice::from_raw_parts(data, length(data)?) };
+    if fatbin::is_one(bytes) {
+        let kernels = fatbin::kernels(bytes)?;
+        return Ok(Arc::new(Image { library: None, kernels, globals: Vec::new() }));
     }
+    let note = section(bytes, ".note.coldpress.kernels")?;
+    let listed = parse_note(&note.bytes)?;
+    let library = open(bytes)?;
+    let symbol = |name: &CString| {
+        // SAFETY: a live library handle and a C string.
+        unsafe { libc::dlsym(library.dl as *mut c_void, name.as_ptr()) }
+    };
+    let mut kernels = Vec::new();
+    for (name, params) in listed {
+        let at = symbol(&name);
+        if at.is_null() {
+            return Err(code::INVALID_IMAGE);
+        }
+        // SAFETY: the note names this symbol as a kernel's entry.
+        let entry =
+            unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void)>(at) };
+        kernels.push(KernelInfo { name, params, entry: Entry::Launch(entry) });
+    }
+    let mut globals = Vec::new();
     for (name, size) in data_symbols(bytes)? {
         let Ok(c_name) = CString::new(name.clone()) else { continue };
-        // SAFETY: as above.
-        let at = unsafe { libc::dlsym(dl as *mut c_void, c_name.as_ptr()) } as u64;
+        let at = symbol(&c_name) as u64;
         if at != 0 {
-            image.globals.push((name, at, size));
+            globals.push((name, at, size));
         }
     }
-    Ok(Arc::new(image))
+    Ok(Arc::new(Image { library: Some(library), kernels, globals }))
 }
 
 fn name_of(fd: i32) -> CString {
@@ -90,7 +128,7 @@ fn name_of(fd: i32) -> CString {
 }
 
 /// A library of its own for every load: another name, another inode.
-fn open(bytes: &[u8]) -> Outcome<(usize, i32)> {
+fn open(bytes: &[u8]) -> Outcome<Opened> {
     // SAFETY: a new anonymous file is written and opened through its own name.
     unsafe {
         let fd = libc::memfd_create(c"simcuda-image".as_ptr(), libc::MFD_CLOEXEC);
@@ -111,7 +149,7 @@ fn open(bytes: &[u8]) -> Outcome<(usize, i32)> {
             libc::close(fd);
             return Err(code::INVALID_IMAGE);
         }
-        Ok((dl as usize, fd))
+        Ok(Opened { dl: dl as usize, fd })
     }
 }
 
@@ -185,7 +223,10 @@ fn data_symbols(elf: &[u8]) -> Outcome<Vec<(String, u64)>> {
     Ok(out)
 }
 
-fn parse_note(note: &[u8]) -> Outcome<Vec<KernelInfo>> {
+/// Names and parameters.
+type Listed = Vec<(CString, Vec<(u32, u32)>)>;
+
+fn parse_note(note: &[u8]) -> Outcome<Listed> {
     let (name_len, len, kind) = (int(note, 0)?, int(note, 4)?, int(note, 8)?);
     let start = 12 + (name_len as usize).next_multiple_of(4);
     let name = note.get(12..12 + name_len as usize).ok_or(code::INVALID_IMAGE)?;
@@ -209,7 +250,7 @@ fn parse_note(note: &[u8]) -> Outcome<Vec<KernelInfo>> {
             at += 8;
         }
         let name = CString::new(name).map_err(|_| code::INVALID_IMAGE)?;
-        out.push(KernelInfo { name, params: list, entry: 0 });
+        out.push((name, list));
     }
     Ok(out)
 }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub fill: bool,
     /// Copies use pageable memory in stream order too.
     pub reaches_pageable: bool,
+    /// No image has code for the card but a test's own.
+    pub refuse_kernels: bool,
 }
 
 /// The settings of this process.
@@ -74,6 +76,14 @@ fn read() -> Settings {
         shared: env::var("SIMCUDA_SHARED").ok().filter(|s| !s.is_empty()),
         fill: env::var("SIMCUDA_FILL").map_or(true, |v| v != "0"),
         reaches_pageable: env::var("SIMCUDA_PAGEABLE").is_ok_and(|v| v == "1"),
+        refuse_kernels: match env::var("SIMCUDA_KERNELS").as_deref() {
+            Ok("refuse") => true,
+            Ok("" | "run") | Err(_) => false,
+            Ok(_) => {
+                bad("SIMCUDA_KERNELS", "run or refuse");
+                false
+            }
+        },
     }
 }
 

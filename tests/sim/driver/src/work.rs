@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::flip::Flip;
 use crate::guard::{self, Copy, Fill};
+use crate::image::{Entry, Image};
 use crate::space::SPACE;
 use crate::{memory, report, settings};
 use parking_lot::Mutex;
@@ -13,10 +14,9 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Kernel {
     pub name: String,
-    pub entry: unsafe extern "C" fn(*mut c_void),
-    /// Keeps the image loaded.
-    #[allow(dead_code, reason = "keeps the image loaded until the launch has run")]
-    pub image: Arc<crate::image::Image>,
+    /// Its image, which stays loaded until the launch has run, and its place there.
+    pub image: Arc<Image>,
+    pub index: usize,
     pub grid: [u32; 3],
     pub block: [u32; 3],
     pub shared: u32,
@@ -51,6 +51,29 @@ struct Launch {
     block: [u32; 3],
     shared: u32,
     params: *const c_void,
+}
+
+impl Kernel {
+    fn run(&self) -> Result<(), u64> {
+        let info = &self.image.kernels[self.index];
+        match info.entry {
+            Entry::Launch(entry) => {
+                let mut launch = Launch {
+                    grid: self.grid,
+                    block: self.block,
+                    shared: self.shared,
+                    params: self.params.as_ptr().cast(),
+                };
+                guard::kernel(entry, (&raw mut launch).cast())
+            }
+            Entry::Params(entry) => {
+                let start = self.params.as_ptr() as usize;
+                let at = |&(offset, _): &(u32, u32)| (start + offset as usize) as *mut c_void;
+                let mut params: Vec<*mut c_void> = info.params.iter().map(at).collect();
+                guard::kernel_of_params(entry, params.as_mut_ptr())
+            }
+        }
+    }
 }
 
 /// Strict mode runs one piece of device work at a time.
@@ -90,15 +113,7 @@ impl Work {
                 Ok(())
             }
             Work::Fill(fill) => guard::fill(fill),
-            Work::Kernel(kernel) => {
-                let mut launch = Launch {
-                    grid: kernel.grid,
-                    block: kernel.block,
-                    shared: kernel.shared,
-                    params: kernel.params.as_ptr().cast(),
-                };
-                guard::kernel(kernel.entry, (&raw mut launch).cast())
-            }
+            Work::Kernel(kernel) => kernel.run(),
             Work::Host { .. } | Work::Free(_) => Ok(()),
         }
     }

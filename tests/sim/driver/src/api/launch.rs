@@ -56,13 +56,10 @@ fn launch(
         let raw: Vec<u8> = buffer.iter().flat_map(|w| w.to_le_bytes()).take(bytes).collect();
         trace::launch(&info.name.to_string_lossy(), grid, block, &raw);
     }
-    // SAFETY: the note names this symbol as a kernel's entry.
-    let entry =
-        unsafe { std::mem::transmute::<usize, unsafe extern "C" fn(*mut c_void)>(info.entry) };
     let kernel = Kernel {
         name: info.name.to_string_lossy().into_owned(),
-        entry,
         image: function.image.clone(),
+        index: function.index,
         grid,
         block,
         shared,

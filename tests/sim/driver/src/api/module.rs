@@ -26,7 +26,8 @@ fn load_file(path: *const c_char, library: bool) -> Outcome<Handle> {
     // SAFETY: a C string by the ABI.
     let path = unsafe { CStr::from_ptr(path) }.to_string_lossy().into_owned();
     let bytes = std::fs::read(path).map_err(|_| code::FILE_NOT_FOUND)?;
-    if bytes.len() < 64 {
+    // SAFETY: as many bytes as the headers of any image have.
+    if bytes.len() < 64 || unsafe { image::length(bytes.as_ptr()) }? > bytes.len() {
         return Err(code::INVALID_IMAGE);
     }
     load(bytes.as_ptr().cast(), library)

@@ -20,6 +20,8 @@ struct About {
     pool: u64,
     vmm: bool,
     mapped: bool,
+    /// Mapped, and somebody may touch it.
+    open: bool,
     /// The mapping of virtual memory management and its physical memory: base, bytes, number.
     mapping: (u64, u64, u64),
 }
@@ -38,6 +40,7 @@ fn about(at: u64) -> Option<About> {
             pool,
             vmm: false,
             mapped: true,
+            open: true,
             mapping: (0, 0, 0),
         });
     }
@@ -53,6 +56,7 @@ fn about(at: u64) -> Option<About> {
             pool: 0,
             vmm: false,
             mapped: true,
+            open: true,
             mapping: (0, 0, 0),
         });
     }
@@ -73,18 +77,18 @@ fn about(at: u64) -> Option<About> {
         pool: 0,
         vmm: true,
         mapped: mapping.is_some(),
+        open: mapping.is_some_and(|(_, m)| m.access != 0),
         mapping: mapping.map_or((0, 0, 0), |(start, m)| (start, m.bytes, m.physical.id)),
     })
 }
 
 fn attribute(to: *mut c_void, which: i32, at: u64) -> Result<(), u32> {
-    let known = about(at).ok_or(code::INVALID_VALUE)?;
+    // A reservation alone is nothing to the single query.
+    let known = about(at).filter(|k| k.mapped).ok_or(code::INVALID_VALUE)?;
     match which {
-        1 if known.vmm => Err(code::INVALID_VALUE),
         1 => out(to.cast(), known.ctx),
-        2 if !known.mapped => Err(code::INVALID_VALUE),
         2 => out(to.cast(), if known.host { 1u32 } else { 2 }),
-        3 if known.mapped => out(to.cast(), at),
+        3 if known.open => out(to.cast(), at),
         4 if known.host || known.managed => out(to.cast(), at),
         6 => out(to.cast(), 0u8),
         7 => out(to.cast(), known.id),
@@ -95,7 +99,7 @@ fn attribute(to: *mut c_void, which: i32, at: u64) -> Result<(), u32> {
         }
         11 => out(to.cast(), known.base),
         12 => out(to.cast(), known.bytes as usize),
-        13 => out(to.cast(), u8::from(known.mapped)),
+        13 => out(to.cast(), 1u8),
         14 => out(to.cast(), 0u32),
         15 => out(to.cast(), 0u8),
         16 => out(to.cast(), 3u32),
@@ -108,10 +112,30 @@ fn attribute(to: *mut c_void, which: i32, at: u64) -> Result<(), u32> {
     }
 }
 
+/// What the list query says of an attribute that the single one refuses: null or zero, but of an
+/// address with nothing behind it that it is a host address of no device, and its reservation.
+fn refused(to: *mut c_void, which: i32, at: u64) -> Result<(), u32> {
+    let known = about(at);
+    let reserved = known.as_ref().filter(|k| !k.mapped).map_or((0, 0), |k| (k.base, k.bytes));
+    let nothing = known.is_none_or(|k| !k.mapped);
+    match which {
+        4 if nothing => out(to.cast(), at),
+        9 if nothing => out(to.cast(), NO_DEVICE),
+        11 => out(to.cast(), reserved.0),
+        12 => out(to.cast(), reserved.1),
+        2 | 9 | 14 | 16 => out(to.cast(), 0u32),
+        6 | 8 | 10 | 13 | 15 => out(to.cast(), 0u8),
+        _ => out(to.cast(), 0u64),
+    }
+}
+
+/// CU_DEVICE_INVALID
+const NO_DEVICE: i32 = -2;
+
 api! {
     fn cuMemGetAddressRange_v2(base: *mut CUdeviceptr, bytes: *mut usize, ptr: CUdeviceptr) {
         context::current()?;
-        let known = about(ptr).filter(|k| !k.host && k.mapped).ok_or(code::NOT_FOUND)?;
+        let known = about(ptr).filter(|k| !k.host && k.open).ok_or(code::NOT_FOUND)?;
         let range = match known.mapping {
             (start, bytes, _) if known.vmm => (start, bytes),
             _ => (known.base, known.bytes),
@@ -133,12 +157,7 @@ api! {
             // SAFETY: the program says that `n` entries are in both lists.
             let (which, to) = unsafe { (*which.add(i), *to.add(i)) };
             if attribute(to, which, ptr).is_err() {
-                // What is not known is null or zero here, not an error.
-                match which {
-                    2 | 9 | 14 | 16 => out(to.cast(), 0u32)?,
-                    6 | 8 | 10 | 13 | 15 => out(to.cast(), 0u8)?,
-                    _ => out(to.cast(), 0u64)?,
-                }
+                refused(to, which, ptr)?;
             }
         }
         Ok(())

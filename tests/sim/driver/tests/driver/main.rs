@@ -7,6 +7,7 @@ mod faults;
 mod gpu;
 mod memory;
 mod modules;
+mod own_kernels;
 mod processes;
 mod resolve;
 mod streams;

@@ -125,12 +125,31 @@ fn attributes_tell_reservation_mapping_and_memory_apart() {
         let at = gpu.reserve(4 * G, 0, 0).expect("addresses");
         let h = gpu.create(G, 0).expect("memory");
         let ask = |which, at| gpu.pointer_attribute(which, at);
-        assert_eq!(ask(flag::POINTER_MAPPED, at), Ok(0));
+        let list = |which: &[u32], at| gpu.pointer_attributes(which, at).expect("answered");
+        const RANGE: [u32; 2] = [flag::POINTER_RANGE_START, flag::POINTER_RANGE_SIZE];
+        const DEVICE: u32 = flag::POINTER_DEVICE_ORDINAL;
+        const HOST: u32 = flag::POINTER_HOST_POINTER;
+        const POINTER: u32 = flag::POINTER_DEVICE_POINTER;
+        // To the single query a reservation is nothing; the list one knows its range.
+        for which in 1..=20 {
+            assert_eq!(ask(which, at + 9), Err(Code::INVALID_VALUE), "{which}");
+        }
+        assert_eq!(list(&RANGE, at + 9), [at, 4 * G as u64]);
+        assert_eq!(list(&[HOST, POINTER, flag::POINTER_CONTEXT], at + 9), [at + 9, 0, 0]);
+        assert_eq!(list(&[DEVICE], at + 9)[0] as i32, -2);
         for i in [0, 1] {
             gpu.map(at + i * G as u64, G, h).expect("mapped");
         }
         let second = at + G as u64 + 100;
         assert_eq!(ask(flag::POINTER_MAPPED, second), Ok(1));
+        assert_eq!(ask(flag::POINTER_CONTEXT, second), Ok(0));
+        assert_eq!(list(&[HOST, DEVICE], second), [0, 0]);
+        // Nobody may touch it yet.
+        assert_eq!(ask(POINTER, second), Err(Code::INVALID_VALUE));
+        assert_eq!(list(&[POINTER], second), [0]);
+        assert_eq!(gpu.address_range(second), Err(Code::NOT_FOUND));
+        gpu.allow(at, 2 * G, 0).expect("access");
+        assert_eq!(ask(POINTER, second), Ok(second));
         assert_eq!(ask(flag::POINTER_RANGE_START, second), Ok(at));
         assert_eq!(ask(flag::POINTER_RANGE_SIZE, second), Ok(4 * G as u64));
         const MAPPING_SIZE: u32 = 18;
@@ -143,7 +162,8 @@ fn attributes_tell_reservation_mapping_and_memory_apart() {
         assert_ne!(ids[0], ids[1]);
         assert_eq!(gpu.address_range(second), Ok((at + G as u64, G)));
         assert_eq!(ask(flag::POINTER_MAPPED, 4096), Err(Code::INVALID_VALUE));
-        assert_eq!(gpu.pointer_attributes(&[flag::POINTER_MAPPED, BLOCK], 4096), Ok(vec![0, 0]));
+        assert_eq!(list(&[flag::POINTER_MAPPED, BLOCK, HOST], 4096), [0, 0, 4096]);
+        assert_eq!(list(&RANGE, 4096), [0, 0]);
     });
 }
 
