@@ -12,7 +12,7 @@ use super::ticket::{STAGING, Work};
 use super::{fence, store, verify};
 use crate::codec::cpu::Hint;
 use crate::codec::{Descriptor, PAGE};
-use crate::config::{self, Codec, Verify};
+use crate::config::{self, Verify};
 use crate::driver::{CUresult, code};
 use crate::fault;
 use crate::stats;

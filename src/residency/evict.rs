@@ -188,7 +188,8 @@ fn squeeze(site: &Site, want: u64, why: Why, work: &mut Work) {
         return;
     }
     store::compact(site, work);
-    if !enough(device, want, why, work) && work.arena.limit() > 0 {
+    // Nobody waits for more than there is.
+    if want <= device.limit && !enough(device, want, why, work) && work.arena.limit() > 0 {
         let missing = want.saturating_sub(memory::available(device));
         store::spill(site, missing, work);
     }

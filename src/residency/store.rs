@@ -105,7 +105,7 @@ pub fn spill(site: &Site, wanted: u64, work: &mut Work) {
         .map(|id| (BLOCKS.get(id).last_use.load(Ordering::Relaxed), id))
         .collect();
     order.sort_unstable();
-    let goal = work.store(device.ordinal).free() + wanted;
+    let goal = work.store(device.ordinal).free().saturating_add(wanted);
     for (_, id) in order {
         if work.store(device.ordinal).free() >= goal {
             break;

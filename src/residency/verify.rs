@@ -7,7 +7,7 @@
 
 use super::blob::Page;
 use super::{engine, stream};
-use crate::codec::{PAGE, page_hash};
+use crate::codec::page_hash;
 use crate::driver::CUresult;
 use crate::stats;
 
@@ -23,10 +23,17 @@ pub fn read_back<'a>(
     buffer: &mut [u8],
 ) -> Result<bool, CUresult> {
     stream::download(ctx, start, buffer)?;
-    let mut chunks = buffer.chunks(PAGE);
-    let mut pages = pages.into_iter().zip(&mut chunks);
-    let right = pages.all(|(page, bytes)| page_hash(bytes) == page.descriptor.hash());
-    Ok(right && chunks.next().is_none())
+    let mut left = &*buffer;
+    for page in pages {
+        let Some((bytes, rest)) = left.split_at_checked(page.descriptor.bytes()) else {
+            return Ok(false);
+        };
+        if page_hash(bytes) != page.descriptor.hash() {
+            return Ok(false);
+        }
+        left = rest;
+    }
+    Ok(left.is_empty())
 }
 
 /// A copy made for an eviction is not right: the original stays. Hardware that does this again
