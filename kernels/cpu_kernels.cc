@@ -23,18 +23,25 @@ struct CpCpuKernel {
 
 namespace {
 
+struct Scratch {
+    CpEncodeScratch encode;
+    CpDecodeScratch decode;
+    CpShared shared;
+    CpPacking packing;
+};
+
 // The work space of a thread. Not on its stack, which may be small, and found again by the next
 // launch: a launch that faults never gives back what it has taken.
-CpScratch *scratch() {
+Scratch *scratch() {
     static pthread_key_t key;
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, [] { pthread_key_create(&key, free); });
     void *own = pthread_getspecific(key);
     if (!own) {
-        own = aligned_alloc(64, (sizeof(CpScratch) + 63) / 64 * 64);
+        own = aligned_alloc(64, (sizeof(Scratch) + 63) / 64 * 64);
         pthread_setspecific(key, own);
     }
-    return (CpScratch *)own;
+    return (Scratch *)own;
 }
 
 // Where CUDA packs parameters: in order, each at its natural alignment.
@@ -92,19 +99,19 @@ constexpr Layout<T...> Unpacked<void (*)(T...)>::at;
 #define CP_ROW(name) Unpacked<decltype(&name)>::row(#name, &name##_cpu)
 
 CP_CPU_KERNEL(cp_pages_decode_v1, const CpDescriptor *d, const uint8_t *blobs, uint8_t *const *pages, uint32_t count,
-              uint32_t *verdicts, CpScratch *) {
-    CpScratch *own = scratch();
+              uint32_t *verdicts, CpDecodeScratch *) {
+    Scratch *own = scratch();
     for (uint32_t i = 0; i < count; i++) {
         const CpBlob blob = {blobs + 16ull * d[i].place, 16u * d[i].size};
-        verdicts[i] = cp_decode_page(d[i], blob, pages[i], own, &own->shared);
+        verdicts[i] = cp_decode_page(d[i], blob, pages[i], &own->decode, &own->shared);
     }
 }
 
 CP_CPU_KERNEL(cp_pages_encode_v1, const uint8_t *const *pages, const uint32_t *lens, CpHint hint, uint32_t count,
-              CpDescriptor *d, uint8_t *blobs, CpScratch *) {
-    CpScratch *own = scratch();
+              CpDescriptor *d, uint8_t *blobs, CpEncodeScratch *) {
+    Scratch *own = scratch();
     for (uint32_t i = 0; i < count; i++)
-        cp_encode_page(pages[i], lens[i], hint, &d[i], blobs + 65536ull * i, own, &own->packing);
+        cp_encode_page(pages[i], lens[i], hint, &d[i], blobs + 65536ull * i, &own->encode, &own->packing);
 }
 
 }  // namespace

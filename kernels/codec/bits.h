@@ -43,6 +43,21 @@ CP_FN uint32_t cp_lowest(uint32_t bits) {
 
 CP_FN uint32_t cp_read4(const CpBlob &blob, uint32_t byte) { return (uint32_t)cp_read8(blob, byte); }
 
+// Four of the eight bytes of a and b, as the nibbles of `selector` say (low bits: a).
+CP_FN uint32_t cp_prmt(uint32_t a, uint32_t b, uint32_t selector) {
+#ifdef __CUDACC__
+    // Not __byte_perm: that masks the selector first, which needs no masking here.
+    uint32_t out;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(selector));
+    return out;
+#else
+    const uint64_t both = (uint64_t)b << 32 | a;
+    uint32_t out = 0;
+    for (uint32_t i = 0; i < 4; i++) out |= (uint32_t)(both >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
+    return out;
+#endif
+}
+
 // Bit 0 of each of eight codes of `bits` bits.
 CP_FN uint64_t cp_each_of_8(uint32_t bits) {
     uint64_t out = 0;

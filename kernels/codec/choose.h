@@ -4,12 +4,6 @@
 #include "fields.h"
 #include "ints.h"
 
-// Symbols of one field, counted.
-struct CpHistogram {
-    uint32_t count[256];
-    uint32_t total;
-};
-
 // The symbols that occur, commonest first.
 struct CpRanking {
     uint8_t symbol[256];
@@ -106,10 +100,10 @@ CP_SLOW void cp_fill_field(const CpRanking &ranking, const CpCode &code, CpField
 // A sample of a page: pieces of 1024 bytes from all over it.
 enum : uint32_t { CP_PIECE = 1024, CP_PIECES = 8 };
 
+// The fields of a page and what their codes are chosen with.
 struct CpChoice {
-    CpHistogram histogram[CP_FIELDS_MOST];
+    CpField field[CP_FIELDS_MOST];
     CpRanking ranking;
-    uint32_t left_out[CP_FIELDS_MOST];
 };
 
 // Bits that the sample takes as FIELDS of this layout; UINT64_MAX for a bitmap that has too little to do.
@@ -120,7 +114,7 @@ CP_SLOW uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, uint32_t most
     const uint32_t pieces = cp_min(most, len / CP_PIECE), stride = len / CP_PIECE / pieces * CP_PIECE;
     CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
-        CP_EACH(s, 256) choice->histogram[k].count[s] = 0;
+        CP_EACH(s, 256) choice->field[k].histogram.count[s] = 0;
     }
     cp_sync();
     uint32_t stored = 0, covered = 0;
@@ -138,10 +132,10 @@ CP_SLOW uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, uint32_t most
                 count[l]++;
                 if (layout.rotate) x = cp_rotate<E>(x, 1);
                 if (layout.nibbles) {
-                    cp_add(&choice->histogram[0].count[x & 15], 1);
-                    cp_add(&choice->histogram[1].count[x >> 4 & 15], 1);
+                    cp_add(&choice->field[0].histogram.count[x & 15], 1);
+                    cp_add(&choice->field[1].histogram.count[x >> 4 & 15], 1);
                 } else
-                    for (uint32_t k = 0; k < width; k++) cp_add(&choice->histogram[k].count[x >> 8 * k & 255], 1);
+                    for (uint32_t k = 0; k < width; k++) cp_add(&choice->field[k].histogram.count[x >> 8 * k & 255], 1);
             }
         }
         cp_sync();
@@ -152,7 +146,7 @@ CP_SLOW uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, uint32_t most
         } else if (!layout.bitmap) {
             // A block that is left out: its symbols are zeros, which were counted above.
             CP_ROLLED
-            for (uint32_t k = 0; k < fields; k++) CP_EACH(i, 1) choice->histogram[k].count[0] -= each;
+            for (uint32_t k = 0; k < fields; k++) CP_EACH(i, 1) choice->field[k].histogram.count[0] -= each;
             cp_sync();
         }
     }
@@ -162,12 +156,12 @@ CP_SLOW uint64_t cp_fields_cost(const uint8_t *page, uint32_t len, uint32_t most
     CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
         CpCode code = {CpCode::RAW, 0, 0};
-        choice->histogram[k].total = stored;
-        if (!layout.nibbles && cp_flat(choice->histogram[k])) {
+        choice->field[k].histogram.total = stored;
+        if (!layout.nibbles && cp_flat(choice->field[k].histogram)) {
             bits += (uint64_t)stored * 8;
             continue;
         }
-        cp_rank(choice->histogram[k], &choice->ranking);
+        cp_rank(choice->field[k].histogram, &choice->ranking);
         bits += cp_cheapest(choice->ranking, scale, layout.nibbles, &code) / scale;
         // A small sample of many symbols looks more uneven than what it stands for.
         bits += 5 * choice->ranking.distinct;

@@ -10,17 +10,28 @@
 #define CP_EXPORT extern "C" __attribute__((visibility("hidden")))
 #endif
 
-// Sizes for callers that do not know the types.
+// The work space for pages, one after another.
+struct CpScratch {
+    CpEncodeScratch encode;
+    CpDecodeScratch decode;
+    // On a device these two are a block's shared memory.
+    CpShared shared;
+    CpPacking packing;
+};
+
+// Sizes for callers that do not know the types: of that, and of what a device's kernels take, whatever this build is.
 CP_EXPORT uint32_t CP_NAME(cp_scratch_bytes)() { return sizeof(CpScratch); }
+CP_EXPORT uint32_t CP_NAME(cp_encode_scratch_bytes)() { return CP_ENCODE_SCRATCH; }
+CP_EXPORT uint32_t CP_NAME(cp_decode_scratch_bytes)() { return CP_DECODE_SCRATCH; }
 
 // Codes `len` bytes at `page`; see cp_encode_page. All pointers are aligned to 16.
 CP_EXPORT void CP_NAME(cp_page_encode)(const uint8_t *page, uint32_t len, CpHint hint, CpDescriptor *d, uint8_t *out,
                                        CpScratch *scratch) {
-    cp_encode_page(page, len, hint, d, out, scratch, &scratch->packing);
+    cp_encode_page(page, len, hint, d, out, &scratch->encode, &scratch->packing);
 }
 
 // Decodes; see cp_decode_page.
 CP_EXPORT uint32_t CP_NAME(cp_page_decode)(const CpDescriptor *d, const uint8_t *blob, uint32_t bytes, uint8_t *out,
                                            CpScratch *scratch) {
-    return cp_decode_page(*d, {blob, bytes}, out, scratch, &scratch->shared);
+    return cp_decode_page(*d, {blob, bytes}, out, &scratch->decode, &scratch->shared);
 }

@@ -4,10 +4,10 @@
 #include "page.h"
 
 // The fields of a page that is to be decoded; false if there is something that must not be.
-CP_SLOW bool cp_read_fields(const CpDescriptor &d, const CpBlob &blob, const CpLayout &layout, CpField *field,
+CP_SLOW bool cp_read_fields(const CpDescriptor &d, const CpBlob &blob, const CpLayout &layout, CpPalettes *field,
                           CpTables *tables, uint32_t *palettes) {
     const uint32_t fields = cp_fields(layout), top = layout.nibbles ? 16 : 256;
-    uint32_t at = 0;
+    uint32_t at = 0, tabled = 0;
     CP_ROLLED
     for (uint32_t k = 0; k < CP_FIELDS_MOST; k++) {
         const uint8_t code = d.inline_[k], value = d.inline_[8 + k];
@@ -15,7 +15,7 @@ CP_SLOW bool cp_read_fields(const CpDescriptor &d, const CpBlob &blob, const CpL
             if (code != 0 || value != 0) return false;
             continue;
         }
-        CpField *f = &field[k];
+        CpPalettes *f = &field[k];
         CpCode read;
         if (!CpCode::unpack(code, layout.nibbles, &read)) return false;
         if (value >= top || (value != 0 && read.kind != CpCode::CONST)) return false;
@@ -36,15 +36,15 @@ CP_SLOW bool cp_read_fields(const CpDescriptor &d, const CpBlob &blob, const CpL
         cp_sync();
         if (cp_or(wrong)) return false;
         at += count;
-        if (read.kind == CpCode::T && cp_has_tables(read.a, read.b))
-            cp_make_tables(read.a, read.b, f->first, f->second, &tables[k]);
+        if (read.kind == CpCode::T && cp_has_tables(read.a, read.b) && tabled < CP_TABLES)
+            cp_make_tables(read.a, read.b, f->first, f->second, &tables[tabled++]);
     }
     *palettes = at;
     return true;
 }
 
 // Whether all symbols of both fields are below 16.
-CP_SLOW bool cp_are_nibbles(uint32_t m, const CpWork *work) {
+CP_SLOW bool cp_are_nibbles(uint32_t m, const CpUnpacked *work) {
     Lane<uint32_t> high;
     CP_LANES(l) high[l] = 0;
 #ifdef __CUDACC__
@@ -59,7 +59,7 @@ CP_SLOW bool cp_are_nibbles(uint32_t m, const CpWork *work) {
 
 // Decodes the tiles of FIELDS or INTS.
 template <class E>
-CP_SLOW bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t *page, CpScratch *s) {
+CP_SLOW bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t *page, CpDecodeScratch *s) {
     const uint32_t len = cp_len(d), n = len / sizeof(E), tiles = (n + CP_TILE - 1) / CP_TILE, tail = len % sizeof(E);
     const CpLayout layout = CpLayout::unpack(d.layout);
     uint32_t palettes = 0;
@@ -81,7 +81,7 @@ CP_SLOW bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t 
             if (mask != 0 || !cp_ints_decode<E>(blob, start, end, count, layout.delta, out)) return false;
             continue;
         }
-        CpWork *work = &s->tile[0];
+        CpUnpacked *work = &s->tile;
         CpTile tile = {count, mask, cp_covered(mask, count), 0};
         tile.stored = tile.covered;
         uint32_t at = start;
@@ -98,7 +98,9 @@ CP_SLOW bool cp_decode_tiles(const CpDescriptor &d, const CpBlob &blob, uint8_t 
             CP_LANES(l) ones[l] = cp_popcount(work->bitmap[2 * l]) + cp_popcount(work->bitmap[2 * l + 1]);
             tile.stored = cp_scan(ones);
         }
-        if (!cp_decode_streams(blob, at, end, tile.stored, cp_fields(layout), s->field, s->tables, work)) return false;
+        uint8_t *packed = (uint8_t *)cp_packed(out, tile, layout, work);
+        if (!cp_decode_streams(blob, at, end, tile.stored, cp_fields(layout), s->field, s->tables, work, packed))
+            return false;
         // Symbols of the third tier are what was not looked at yet.
         if (layout.nibbles && !cp_are_nibbles(tile.stored, work)) return false;
         cp_join<E>(out, tile, layout, work);
@@ -172,7 +174,7 @@ CP_FN void cp_fill(uint8_t *out, const CpWords4 &words, uint32_t len) {
 }
 
 // Decodes any page, not in the fastest way.
-CP_SLOW CpVerdict cp_decode_any(const CpDescriptor &d, const CpBlob &blob, uint8_t *out, CpScratch *s) {
+CP_SLOW CpVerdict cp_decode_any(const CpDescriptor &d, const CpBlob &blob, uint8_t *out, CpDecodeScratch *s) {
     const uint32_t len = cp_len(d);
     const CpLayout layout = CpLayout::unpack(d.layout);
     const CpWords4 inline_ = cp_inline(d);
@@ -202,9 +204,9 @@ CP_SLOW CpVerdict cp_decode_any(const CpDescriptor &d, const CpBlob &blob, uint8
 
 // Decodes a page into `out`, which has room for cp_len(d) bytes. Blob and `out` are aligned to 16, on a
 // device the descriptor, too.
-CP_FN CpVerdict cp_decode_page(const CpDescriptor &d, const CpBlob &blob, uint8_t *out, CpScratch *s,
+CP_FN CpVerdict cp_decode_page(const CpDescriptor &d, const CpBlob &blob, uint8_t *out, CpDecodeScratch *s,
                                CpShared *shared) {
-    if (CP_FAST) {
+    if (CP_DEVICE) {
         uint32_t hash = 0;
         const CpFastEnd went = cp_decode_fast(d, blob, out, shared, &hash);
         if (went == CP_DONE) return hash == d.hash ? CP_GOOD : CP_WRONG_HASH;

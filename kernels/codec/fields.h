@@ -3,13 +3,27 @@
 
 #include "tables.h"
 
-// One field of a page: its code, its constant or palettes, and for a writer the codes of all symbols.
-struct CpField {
+// One field of a page: its code, its constant or palettes.
+struct CpPalettes {
     CpCode code;
     uint8_t value;
     uint8_t first[64], second[64];
-    // By symbol: its code in the first tier, in the second << 8; what CP_SECOND and CP_THIRD say.
-    uint32_t codes[256];
+};
+
+// Symbols of one field, counted.
+struct CpHistogram {
+    uint32_t count[256];
+    uint32_t total;
+};
+
+// A field of a page that is being coded.
+struct CpField : CpPalettes {
+    union {
+        // Until it has a code.
+        CpHistogram histogram;
+        // By symbol: its code in the first tier, in the second << 8; what CP_SECOND and CP_THIRD say.
+        uint32_t codes[256];
+    };
 };
 
 // The symbol has a code in the second tier; it stands in the third (with F: it has no code).
@@ -18,7 +32,7 @@ enum : uint32_t { CP_SECOND = 1u << 16, CP_THIRD = 1u << 24 };
 CP_FN uint32_t cp_fields(const CpLayout &layout) { return layout.nibbles ? 2 : 1u << layout.width_log; }
 
 // Decodes an F stream to its plane.
-CP_FN void cp_decode_f(const CpBlob &blob, uint32_t stream, uint32_t m, const CpField &field, uint8_t *plane) {
+CP_FN void cp_decode_f(const CpBlob &blob, uint32_t stream, uint32_t m, const CpPalettes &field, uint8_t *plane) {
     const uint32_t bits = field.code.a, ones = (1u << bits) - 1;
     CP_EACH(group, (m + 7) / 8) {
         uint64_t codes = cp_codes(blob, stream, 8 * group, bits), symbols = 0;
@@ -44,18 +58,17 @@ CP_FN void cp_count_t(const CpBlob &blob, uint32_t stream, uint32_t m, uint32_t 
 }
 
 // Decodes the first two tiers of a T stream to its plane. `rank`: codes of the second tier before each
-// lane's. Symbols of the third tier are left open.
-CP_FN void cp_decode_t(const CpBlob &blob, uint32_t stream, uint32_t second, uint32_t m, const CpField &field,
-                       const CpTables &tables, Lane<uint32_t> &rank, uint8_t *plane) {
+// lane's. Symbols of the third tier are left open. `tables` may be none.
+CP_FN void cp_decode_t(const CpBlob &blob, uint32_t stream, uint32_t second, uint32_t m, const CpPalettes &field,
+                       const CpTables *tables, Lane<uint32_t> &rank, uint8_t *plane) {
     const uint32_t a = field.code.a, b = field.code.b, top = (1u << a) - 1, last = (1u << b) - 1;
     const uint32_t per = cp_per_lane(m);
     // Tables may write symbols of codes that are none; they stay inside the plane's margin.
-    const bool by_tables = cp_has_tables(a, b);
     CP_LANES(l) {
         uint32_t bit = 8 * second + rank[l] * b;
         const uint32_t end = cp_min(m, (l + 1) * per);
-        if (by_tables) {
-            cp_decode_by_tables(a, b, blob, stream, bit, m, l * per, end, tables, plane);
+        if (tables != nullptr) {
+            cp_decode_by_tables(a, b, blob, stream, bit, m, l * per, end, *tables, plane);
             continue;
         }
         CP_ROLLED
@@ -96,7 +109,7 @@ CP_FN void cp_count_escapes(const CpBlob &blob, uint32_t second, uint32_t bits, 
 // Puts the third tier's symbols in their places. `rank` as above, `before`: escapes before each lane's,
 // `all` of them.
 CP_FN void cp_escapes_t(const CpBlob &blob, uint32_t stream, uint32_t second, uint32_t third, uint32_t m,
-                        const CpField &field, Lane<uint32_t> &rank, Lane<uint32_t> &before, uint32_t all,
+                        const CpPalettes &field, Lane<uint32_t> &rank, Lane<uint32_t> &before, uint32_t all,
                         uint8_t *plane) {
     const uint32_t a = field.code.a, b = field.code.b, last = (1u << b) - 1, per = cp_per_lane(m);
     const uint64_t each = cp_each_of_8(a);
@@ -120,18 +133,17 @@ CP_FN void cp_escapes_t(const CpBlob &blob, uint32_t stream, uint32_t second, ui
     cp_sync();
 }
 
-// Decodes the streams from `at` on, which end before `end`, to the planes; false if they do not.
+// Decodes the streams from `at` on, which end before `end`, to the planes; false if they do not. Where there are more
+// fields than planes, those that are done go to `packed`, half an element each.
 CP_SLOW bool cp_decode_streams(const CpBlob &blob, uint32_t at, uint32_t end, uint32_t m, uint32_t fields,
-                             const CpField *field, const CpTables *tables, CpWork *work) {
+                             const CpPalettes *field, const CpTables *tables, CpUnpacked *work, uint8_t *packed) {
     uint32_t first[CP_FIELDS_MOST], second[CP_FIELDS_MOST], misses[CP_FIELDS_MOST];
-    Lane<uint32_t> rank[CP_FIELDS_MOST], escapes[CP_FIELDS_MOST];
+    Lane<uint32_t> rank[CP_FIELDS_MOST];
     CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
-        uint8_t *plane = work->plane[k];
-        if (field[k].code.kind == CpCode::CONST) CP_EACH(i, m) plane[i] = field[k].value;
         if (field[k].code.kind != CpCode::RAW) continue;
+        first[k] = at;
         if (at + m > end) return false;
-        cp_copy(plane, blob.at + at, m);
         at += cp_pad(m, 4);
     }
     CP_ROLLED
@@ -143,7 +155,6 @@ CP_SLOW bool cp_decode_streams(const CpBlob &blob, uint32_t at, uint32_t end, ui
     if (at > end) return false;
     CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
-        if (field[k].code.kind == CpCode::F) cp_decode_f(blob, first[k], m, field[k], work->plane[k]);
         if (field[k].code.kind != CpCode::T) continue;
         cp_count_t(blob, first[k], m, field[k].code.a, rank[k]);
         second[k] = at;
@@ -151,16 +162,27 @@ CP_SLOW bool cp_decode_streams(const CpBlob &blob, uint32_t at, uint32_t end, ui
         at += cp_stream(misses[k], field[k].code.b);
     }
     if (at > end) return false;
+    uint32_t tabled = 0;
     CP_ROLLED
     for (uint32_t k = 0; k < fields; k++) {
-        if (field[k].code.kind != CpCode::T) continue;
-        cp_decode_t(blob, first[k], second[k], m, field[k], tables[k], rank[k], work->plane[k]);
-        cp_count_escapes(blob, second[k], field[k].code.b, rank[k], misses[k], escapes[k]);
-        const uint32_t count = cp_scan(escapes[k]);
-        if (at + count > end) return false;
-        if (count > 0) 
-            cp_escapes_t(blob, first[k], second[k], at, m, field[k], rank[k], escapes[k], count, work->plane[k]);
-        at += cp_pad(count, 4);
+        const CpCode &code = field[k].code;
+        uint8_t *plane = work->plane[k % CP_PLANES];
+        if (code.kind == CpCode::CONST) CP_EACH(i, m) plane[i] = field[k].value;
+        if (code.kind == CpCode::RAW) cp_copy(plane, blob.at + first[k], m);
+        if (code.kind < CpCode::F) cp_sync();
+        if (code.kind == CpCode::F) cp_decode_f(blob, first[k], m, field[k], plane);
+        if (code.kind == CpCode::T) {
+            const bool has = cp_has_tables(code.a, code.b) && tabled < CP_TABLES;
+            cp_decode_t(blob, first[k], second[k], m, field[k], has ? &tables[tabled] : nullptr, rank[k], plane);
+            tabled += has;
+            Lane<uint32_t> escapes;
+            cp_count_escapes(blob, second[k], code.b, rank[k], misses[k], escapes);
+            const uint32_t count = cp_scan(escapes);
+            if (at + count > end) return false;
+            if (count > 0) cp_escapes_t(blob, first[k], second[k], at, m, field[k], rank[k], escapes, count, plane);
+            at += cp_pad(count, 4);
+        }
+        if (k + 1 == CP_PLANES && k + 1 < fields) cp_from_half(packed, m, 0, work->plane);
     }
     return true;
 }

@@ -13,6 +13,15 @@
 #include <stdint.h>
 #include <string.h>
 
+// Whether a device's ways are taken: the fast paths of full tiles, and little memory for each warp, so that what a
+// tile's symbols are is found out again where it is needed. On a processor both are slower; they are compiled there
+// all the same, for tests: a third build, which codes and decodes as a device does.
+#if defined(__CUDACC__) || defined(CP_AS_DEVICE)
+#define CP_DEVICE true
+#else
+#define CP_DEVICE false
+#endif
+
 #ifdef __CUDACC__
 
 #define CP_FN static __device__ __forceinline__

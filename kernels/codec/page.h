@@ -11,18 +11,28 @@ struct CpHint {
     uint8_t among; // where they are looked at: CpAmong bits, 0 for all
 };
 
-// The work space for one page.
-struct CpScratch {
-    CpWork tile[CP_TILES_MOST];
+// Of how many tiles a coder keeps the symbols and the groups: a device finds them out again.
+enum : uint32_t { CP_KEPT = CP_DEVICE ? 1u : (uint32_t)CP_TILES_MOST };
+
+// The work space of one warp that codes pages.
+struct CpEncodeScratch {
+    CpWork tile[CP_KEPT];
     CpTile about[CP_TILES_MOST];
-    CpGroups groups[CP_TILES_MOST];
-    CpField field[CP_FIELDS_MOST];
-    CpTables tables[CP_FIELDS_MOST];
+    CpGroups groups[CP_KEPT];
     CpChoice choice;
-    // On a device these two are a block's shared memory, and what is here is not used.
-    CpShared shared;
-    CpPacking packing;
 };
+
+// The work space of one warp that decodes pages.
+struct CpDecodeScratch {
+    CpUnpacked tile;
+    CpPalettes field[CP_FIELDS_MOST];
+    CpTables tables[CP_TABLES];
+};
+
+// Their sizes on a device, where somebody else takes memory for them (src/codec/kernels.rs).
+enum : uint32_t { CP_ENCODE_SCRATCH = 30224, CP_DECODE_SCRATCH = 18912 };
+static_assert(!CP_DEVICE || sizeof(CpEncodeScratch) == CP_ENCODE_SCRATCH, "say it there, too");
+static_assert(!CP_DEVICE || sizeof(CpDecodeScratch) == CP_DECODE_SCRATCH, "say it there, too");
 
 enum CpVerdict : uint32_t { CP_GOOD, CP_BROKEN, CP_WRONG_HASH };
 

@@ -1,7 +1,8 @@
 // Elements of a tile, and the symbols of their fields.
 //
 // A tile's symbols stand in planes: one byte a symbol, the bytes of one field one after another, in
-// order of stored element. Splitting and joining are inverse to each other.
+// order of stored element. Splitting and joining are inverse to each other. A processor packs the stored
+// elements of a tile in a place of their own on the way; a device has no room for that.
 #pragma once
 
 #include "bits.h"
@@ -17,10 +18,24 @@ struct CpTile {
 // Planes have room to read and write eight bytes past any symbol.
 enum : uint32_t { CP_PLANE = CP_TILE + 16 };
 
-// The work space of one warp on one tile.
+enum : uint32_t {
+    // Of how many fields a decoder has planes at once.
+    CP_PLANES = CP_DEVICE ? 4u : (uint32_t)CP_FIELDS_MOST,
+    // Room for stored elements, packed.
+    CP_GATHER = CP_DEVICE ? 16 : CP_TILE * 8 + 16,
+};
+
+// The work space of one warp that decodes a tile.
+struct CpUnpacked {
+    alignas(16) uint8_t plane[CP_PLANES][CP_PLANE];
+    alignas(16) uint8_t gather[CP_GATHER];
+    uint32_t bitmap[CP_TILE / 32 + 1];
+};
+
+// The work space of one warp that codes a tile.
 struct CpWork {
     alignas(16) uint8_t plane[CP_FIELDS_MOST][CP_PLANE];
-    alignas(16) uint8_t gather[CP_TILE * 8 + 16]; // stored elements, packed
+    alignas(16) uint8_t gather[CP_GATHER];
     uint32_t bitmap[CP_TILE / 32 + 1];
     // Of a T field that is being written: symbols of the second and the third tier before each lane's, and
     // all of them (the third << 16).
@@ -81,10 +96,16 @@ CP_FN void cp_to_planes(const E *elements, uint32_t m, bool nibbles, CpWork *wor
     cp_sync();
 }
 
-// Planes to packed elements.
+// Four bytes of each packed element of eight, the `half`-th, from four planes.
+CP_FN void cp_from_half(uint8_t *elements, uint32_t m, uint32_t half, const uint8_t (*p)[CP_PLANE]) {
+    uint32_t *words = (uint32_t *)elements + half;
+    CP_EACH(i, m) words[2 * i] = p[0][i] | p[1][i] << 8 | p[2][i] << 16 | (uint32_t)p[3][i] << 24;
+    cp_sync();
+}
+
+// Planes to packed elements; of elements of eight bytes a device has done the first half before.
 template <class E>
-CP_FN void cp_from_planes(E *elements, uint32_t m, bool nibbles, const CpWork *work) {
-    const uint8_t(*p)[CP_PLANE] = work->plane;
+CP_FN void cp_from_planes(E *elements, uint32_t m, bool nibbles, const uint8_t (*p)[CP_PLANE]) {
     if (nibbles) {
         CP_EACH(i, m) elements[i] = (E)(p[0][i] | p[1][i] << 4);
     } else if (sizeof(E) == 1) {
@@ -93,6 +114,8 @@ CP_FN void cp_from_planes(E *elements, uint32_t m, bool nibbles, const CpWork *w
         CP_EACH(i, m) elements[i] = (E)(p[0][i] | p[1][i] << 8);
     } else if (sizeof(E) == 4) {
         CP_EACH(i, m) elements[i] = (E)(p[0][i] | p[1][i] << 8 | p[2][i] << 16 | (uint32_t)p[3][i] << 24);
+    } else if (CP_DEVICE) {
+        cp_from_half((uint8_t *)elements, m, 1, p);
     } else {
         CP_EACH(i, m) {
             const uint32_t low = p[0][i] | p[1][i] << 8 | p[2][i] << 16 | (uint32_t)p[3][i] << 24;
@@ -146,21 +169,76 @@ CP_SLOW CpTile cp_look(const E *in, uint32_t elements, bool bitmap, CpWork *work
 
 // Calls f(stored element, element of the tile) for each stored element.
 template <class F>
-CP_FN void cp_each_stored(const CpTile &tile, bool bitmap, const CpWork *work, F f) {
+CP_FN void cp_each_stored(const CpTile &tile, bool bitmap, const uint32_t *stored, F f) {
     if (!bitmap) {
         CP_EACH(i, tile.covered) f(i, cp_uncover(tile.mask, i));
         cp_sync();
         return;
     }
     Lane<uint32_t> rank;
-    CP_LANES(l) rank[l] = cp_popcount(work->bitmap[2 * l]) + cp_popcount(work->bitmap[2 * l + 1]);
+    CP_LANES(l) rank[l] = cp_popcount(stored[2 * l]) + cp_popcount(stored[2 * l + 1]);
     cp_scan(rank);
     CP_LANES(l) {
         uint32_t at = rank[l];
         CP_ROLLED
         for (uint32_t w = 2 * l; w < 2 * l + 2; w++)
-            for (uint32_t bits = work->bitmap[w], i = 0; bits != 0; bits >>= 1, i++)
+            for (uint32_t bits = stored[w], i = 0; bits != 0; bits >>= 1, i++)
                 if (bits & 1) f(at++, cp_uncover(tile.mask, 32 * w + i));
+    }
+    cp_sync();
+}
+
+// The bytes of an element or a unit of elements, to planes from symbol i on.
+template <class E, class Word>
+CP_FN void cp_put_planes(Word word, uint32_t i, uint8_t (*plane)[CP_PLANE]) {
+    CP_UNROLLED
+    for (uint32_t byte = 0; byte < sizeof(Word); byte++)
+        plane[byte % sizeof(E)][i + byte / sizeof(E)] = (uint8_t)(word >> 8 * byte);
+}
+template <class E, class Word>
+CP_FN Word cp_of_planes(uint32_t i, const uint8_t (*plane)[CP_PLANE]) {
+    Word word = 0;
+    CP_UNROLLED
+    for (uint32_t byte = 0; byte < sizeof(Word); byte++)
+        word |= (Word)plane[byte % sizeof(E)][i + byte / sizeof(E)] << 8 * byte;
+    return word;
+}
+
+// A unit of elements as one number.
+template <class E>
+struct CpUnit {
+    using Word = uint32_t;
+};
+template <>
+struct CpUnit<uint64_t> {
+    using Word = uint64_t;
+};
+
+// As cp_split, without packed elements in between.
+template <class E>
+CP_FN void cp_split_small(const E *in, const CpTile &tile, const CpLayout &layout, CpWork *work) {
+    using Word = typename CpUnit<E>::Word;
+    const uint32_t per = sizeof(Word) / sizeof(E), m = tile.stored, whole = m / per;
+    uint8_t(*plane)[CP_PLANE] = work->plane;
+    const bool all = !layout.bitmap && tile.covered == tile.elements;
+    if (!all || !layout.rotate)
+        cp_each_stored(tile, layout.bitmap, work->bitmap,
+                       [&](uint32_t to, uint32_t from) { cp_put_planes<E, E>(in[from], to, plane); });
+    if (layout.rotate) {
+        CP_EACH(i, whole) {
+            const Word word = all ? ((const Word *)in)[i] : cp_of_planes<E, Word>(per * i, plane);
+            cp_put_planes<E, Word>(cp_rotate<Word>(word, 1), per * i, plane);
+        }
+        CP_EACH(i, m - whole * per) {
+            const uint32_t at = whole * per + i;
+            cp_put_planes<E, E>(cp_rotate<E>(all ? in[at] : cp_of_planes<E, E>(at, plane), 1), at, plane);
+        }
+        cp_sync();
+    }
+    if (!layout.nibbles) return;
+    CP_EACH(i, m) {
+        plane[1][i] = plane[0][i] >> 4;
+        plane[0][i] &= 15;
     }
     cp_sync();
 }
@@ -168,26 +246,58 @@ CP_FN void cp_each_stored(const CpTile &tile, bool bitmap, const CpWork *work, F
 // The symbols of a tile's stored elements, in work->plane.
 template <class E>
 CP_SLOW void cp_split(const E *in, const CpTile &tile, const CpLayout &layout, CpWork *work) {
+    if (CP_DEVICE) return cp_split_small(in, tile, layout, work);
     E *packed = (E *)work->gather;
     if (!layout.bitmap && tile.covered == tile.elements) {
         cp_copy(work->gather, (const uint8_t *)in, tile.elements * sizeof(E));
         cp_sync();
     } else {
-        cp_each_stored(tile, layout.bitmap, work, [&](uint32_t to, uint32_t from) { packed[to] = in[from]; });
+        cp_each_stored(tile, layout.bitmap, work->bitmap, [&](uint32_t to, uint32_t from) { packed[to] = in[from]; });
     }
     if (layout.rotate) cp_rotate_units<E>(work->gather, tile.stored, false);
     cp_to_planes(packed, tile.stored, layout.nibbles, work);
 }
 
-// The inverse: all elements of the tile.
+// Puts stored elements, which stand packed at the tile's start, in their places, from the last row of 32 to the
+// first: an element never goes to where one stands that is still to be moved.
 template <class E>
-CP_SLOW void cp_join(E *out, const CpTile &tile, const CpLayout &layout, CpWork *work) {
+CP_FN void cp_spread(E *out, const CpTile &tile, bool bitmap, const uint32_t *stored) {
+    uint32_t packed = tile.stored, covered = tile.covered;
+    CP_ROLLED
+    for (uint32_t row = (tile.elements + 31) / 32; row-- > 0;) {
+        const uint32_t n = cp_min(tile.elements - 32 * row, 32);
+        uint32_t bits = 0;
+        if (tile.mask >> row / (CP_BLOCK / 32) & 1) {
+            covered -= n;
+            bits = bitmap ? stored[covered / 32] : ~0u >> (32 - n);
+        }
+        packed -= cp_popcount(bits);
+        Lane<E> value;
+        CP_LANES(l) value[l] = bits >> l & 1 ? out[packed + cp_popcount(bits & ((1u << l) - 1))] : (E)0;
+        cp_sync();
+        CP_LANES(l) {
+            if (l < n) out[32 * row + l] = value[l];
+        }
+        cp_sync();
+    }
+}
+
+// Where a decoder packs a tile's stored elements.
+template <class E>
+CP_FN E *cp_packed(E *out, const CpTile &tile, const CpLayout &layout, CpUnpacked *work) {
     const bool all = !layout.bitmap && tile.covered == tile.elements;
-    E *packed = all ? out : (E *)work->gather;
-    cp_from_planes(packed, tile.stored, layout.nibbles, work);
+    return CP_DEVICE || all ? out : (E *)work->gather;
+}
+
+// The inverse of cp_split: all elements of the tile.
+template <class E>
+CP_SLOW void cp_join(E *out, const CpTile &tile, const CpLayout &layout, CpUnpacked *work) {
+    E *packed = cp_packed(out, tile, layout, work);
+    cp_from_planes(packed, tile.stored, layout.nibbles, work->plane);
     if (layout.rotate) cp_rotate_units<E>((uint8_t *)packed, tile.stored, true);
-    if (all) return;
+    if (!layout.bitmap && tile.covered == tile.elements) return;
+    if (CP_DEVICE) return cp_spread(out, tile, layout.bitmap, work->bitmap);
     CP_EACH(i, tile.elements) out[i] = 0;
     cp_sync();
-    cp_each_stored(tile, layout.bitmap, work, [&](uint32_t from, uint32_t to) { out[to] = packed[from]; });
+    cp_each_stored(tile, layout.bitmap, work->bitmap, [&](uint32_t from, uint32_t to) { out[to] = packed[from]; });
 }

@@ -7,10 +7,17 @@
 
 #include "split.h"
 
+// Which places of four are gaps: on a device a selector for cp_prmt, on a processor a mask.
+#if CP_DEVICE
+using CpGaps = uint16_t;
+#else
+using CpGaps = uint32_t;
+#endif
+
 // Tables of one field: a up to 4, b up to 4.
 struct CpTables {
     uint32_t symbols[256]; // by first codes: a byte each
-    uint32_t gaps[256];    // which of them are to be filled, as cp_expand takes it
+    CpGaps gaps[256];      // which of them are to be filled
     uint8_t step[256];     // bits of the second codes that takes
     uint16_t pair[256];    // by two second codes: a byte each
 };
@@ -19,11 +26,13 @@ CP_FN bool cp_has_tables(uint32_t a, uint32_t b) { return a <= 4 && b <= 4; }
 // First codes at a time.
 CP_FN uint32_t cp_at_a_time(uint32_t a) { return a <= 2 ? 4 : 2; }
 
-// Which places of four are gaps, as cp_expand takes it.
+// Fields of a page that have tables; the others are decoded without.
+enum : uint32_t { CP_TABLES = CP_DEVICE ? 4u : (uint32_t)CP_FIELDS_MOST };
+
 CP_FN uint32_t cp_gaps(uint32_t places) {
     uint32_t out = 0;
-#ifdef __CUDACC__
-    // A selector for prmt: place i takes byte i of the one, or the next byte of the other.
+#if CP_DEVICE
+    // Place i takes byte i of the one, or the next byte of the other.
     uint32_t next = 4;
     for (uint32_t i = 0; i < 4; i++) out |= (places >> i & 1 ? next++ : i) << 4 * i;
 #else
@@ -34,8 +43,8 @@ CP_FN uint32_t cp_gaps(uint32_t places) {
 
 // `symbols` with the bytes of `others`, from the lowest on, in its gaps.
 CP_FN uint32_t cp_expand(uint32_t symbols, uint32_t others, uint32_t gaps) {
-#ifdef __CUDACC__
-    return __byte_perm(symbols, others, gaps);
+#if CP_DEVICE
+    return cp_prmt(symbols, others, gaps);
 #elif defined(__BMI2__)
     return symbols | __builtin_ia32_pdep_si(others, gaps);
 #else
@@ -58,7 +67,7 @@ CP_SLOW void cp_make_tables(uint32_t a, uint32_t b, const uint8_t *first, const 
                 symbols |= (uint32_t)first[code] << 8 * i;
         }
         out->symbols[codes] = symbols;
-        out->gaps[codes] = cp_gaps(places);
+        out->gaps[codes] = (CpGaps)cp_gaps(places);
         out->step[codes] = (uint8_t)(cp_popcount(places) * b);
     }
     CP_EACH(codes, 1u << 2 * b) out->pair[codes] = (uint16_t)(second[codes & last] | second[codes >> b] << 8);

@@ -3,14 +3,6 @@
 
 #include "bits.h"
 
-// On a processor the fast paths are slower than the general ones. They are compiled there all the same, for tests:
-// a third build, which codes and decodes as a device does.
-#if defined(__CUDACC__) || defined(CP_AS_DEVICE)
-#define CP_FAST true
-#else
-#define CP_FAST false
-#endif
-
 // A warp's shared memory: tables, and the symbols of the second tier on their way.
 enum : uint32_t { CP_SECONDS = 1024 };
 
@@ -25,21 +17,6 @@ struct alignas(8) CpWords2 {
 struct alignas(16) CpWords4 {
     uint32_t x[4];
 };
-
-// Four of the eight bytes of a and b, as the nibbles of `selector` say (low bits: a).
-CP_FN uint32_t cp_prmt(uint32_t a, uint32_t b, uint32_t selector) {
-#ifdef __CUDACC__
-    // Not __byte_perm: that masks the selector first, which needs no masking here.
-    uint32_t out;
-    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(selector));
-    return out;
-#else
-    const uint64_t both = (uint64_t)b << 32 | a;
-    uint32_t out = 0;
-    for (uint32_t i = 0; i < 4; i++) out |= (uint32_t)(both >> (selector >> 4 * i & 7) * 8 & 255) << 8 * i;
-    return out;
-#endif
-}
 
 // `add` and the bytes of a, each times that of b: with one byte in b a single instruction takes a byte out, scales
 // it and adds it.

@@ -123,6 +123,13 @@ kernels!(ANY, cp_scratch_bytes_any, cp_page_encode_any, cp_page_decode_any);
 kernels!(AVX2, cp_scratch_bytes_avx2, cp_page_encode_avx2, cp_page_decode_avx2);
 kernels!(DEVICE, cp_scratch_bytes_device, cp_page_encode_device, cp_page_decode_device);
 
+unsafe extern "C" {
+    #[cfg(test)]
+    fn cp_encode_scratch_bytes_device() -> u32;
+    #[cfg(test)]
+    fn cp_decode_scratch_bytes_device() -> u32;
+}
+
 /// The faster build that this processor can run.
 fn kernels() -> &'static Kernels {
     static CHOSEN: OnceLock<&Kernels> = OnceLock::new();
@@ -267,5 +274,20 @@ impl Coder {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernels::{DECODE_SCRATCH, ENCODE_SCRATCH};
+    use super::{cp_decode_scratch_bytes_device, cp_encode_scratch_bytes_device};
+
+    #[test]
+    fn the_kernels_say_the_same_sizes() {
+        // SAFETY: no arguments. That build has the types as a device has them.
+        let said = unsafe { (cp_encode_scratch_bytes_device(), cp_decode_scratch_bytes_device()) };
+        assert_eq!((said.0 as usize, said.1 as usize), (ENCODE_SCRATCH, DECODE_SCRATCH));
+        // A few thousand warps at once must not need what was to be saved.
+        assert!(ENCODE_SCRATCH <= 32 << 10 && DECODE_SCRATCH <= 20 << 10);
     }
 }

@@ -12,6 +12,6 @@ pub const ENCODE: &std::ffi::CStr = c"cp_pages_encode_v1";
 /// Decodes pages: `(descriptors, blobs, pages, count, verdicts, scratch)`.
 pub const DECODE: &std::ffi::CStr = c"cp_pages_decode_v1";
 /// Bytes of scratch that a warp coding a page takes.
-pub const ENCODE_SCRATCH: usize = 160 << 10;
+pub const ENCODE_SCRATCH: usize = 30_224;
 /// Bytes of scratch that a warp decoding a page takes.
-pub const DECODE_SCRATCH: usize = 160 << 10;
+pub const DECODE_SCRATCH: usize = 18_912;

@@ -6,6 +6,7 @@
 use super::{real, within};
 use crate::driver::{Api, CUdevice, CUresult, Handle, code};
 use crate::hook;
+use crate::intercept::guard;
 use crate::registry::contexts::{self, Context};
 use crate::registry::{functions, globals, streams};
 use crate::residency::{self, control, engine};
@@ -43,11 +44,11 @@ hook! {
         unsafe { created(ctx, device, result) }
     }
 
-    fn cuCtxDestroy(ctx: Handle) |api| {
+    fn cuCtxDestroy(ctx: Handle) |api| around destroyed: {
         destroying(api, ctx, || real!(api.cuCtxDestroy(ctx)))
     }
 
-    fn cuCtxDestroy_v2(ctx: Handle) |api| {
+    fn cuCtxDestroy_v2(ctx: Handle) |api| around destroyed: {
         destroying(api, ctx, || real!(api.cuCtxDestroy_v2(ctx)))
     }
 
@@ -60,7 +61,7 @@ hook! {
         result
     }
 
-    fn cuCtxDetach(ctx: Handle) |api| {
+    fn cuCtxDetach(ctx: Handle) |api| around destroyed: {
         let held = ATTACHED.lock().iter().position(|&a| a == ctx as usize);
         let Some(at) = held else { return destroying(api, ctx, || real!(api.cuCtxDetach(ctx))) };
         let result = real!(api.cuCtxDetach(ctx));
@@ -81,19 +82,21 @@ hook! {
         result
     }
 
-    fn cuDevicePrimaryCtxRelease(device: CUdevice) |api| {
-        releasing(api, device, || real!(api.cuDevicePrimaryCtxRelease(device)))
+    fn cuDevicePrimaryCtxRelease(device: CUdevice) |api| around released: {
+        // SAFETY: the program's own call with its own argument.
+        releasing(api, device, || unsafe { (api.cuDevicePrimaryCtxRelease)(device) })
     }
 
-    fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) |api| {
-        releasing(api, device, || real!(api.cuDevicePrimaryCtxRelease_v2(device)))
+    fn cuDevicePrimaryCtxRelease_v2(device: CUdevice) |api| around released: {
+        // SAFETY: the program's own call with its own argument.
+        releasing(api, device, || unsafe { (api.cuDevicePrimaryCtxRelease_v2)(device) })
     }
 
-    fn cuDevicePrimaryCtxReset(device: CUdevice) |api| {
+    fn cuDevicePrimaryCtxReset(device: CUdevice) |api| around reset: {
         resetting(api, device, || real!(api.cuDevicePrimaryCtxReset(device)))
     }
 
-    fn cuDevicePrimaryCtxReset_v2(device: CUdevice) |api| {
+    fn cuDevicePrimaryCtxReset_v2(device: CUdevice) |api| around reset: {
         resetting(api, device, || real!(api.cuDevicePrimaryCtxReset_v2(device)))
     }
 
@@ -141,28 +144,31 @@ unsafe fn created(ctx: *const Handle, device: CUdevice, result: CUresult) -> CUr
 
 /// A context is about to be destroyed, by `call`.
 fn going(api: &Api, ctx: usize, call: impl FnOnce() -> CUresult) -> CUresult {
-    if contexts::find(ctx).is_none() {
-        return call();
-    }
+    let Some(context) = contexts::find(ctx) else { return call() };
     // The driver's own destroy waits for the context's work; waiting before it lets the memory go
     // back at once.
     // SAFETY: no arguments.
     let waited = within(ctx, || unsafe { (api.cuCtxSynchronize)() });
-    forget(ctx, waited == Ok(code::SUCCESS), true);
+    forget(context, waited == Ok(code::SUCCESS), true);
     let result = call();
     // What was known of its streams and globals is gone all the same, and without that nothing may
     // be evicted any more.
-    if !matches!(result, code::SUCCESS | code::DEINITIALIZED) {
+    if !ends(result) {
         control::latch("a context that could not be destroyed");
     }
     result
 }
 
+/// Whether a destroy that answers this has destroyed.
+fn ends(result: CUresult) -> bool {
+    matches!(result, code::SUCCESS | code::DEINITIALIZED)
+}
+
 /// Ends everything of ours in a context. `waited`: all its work has finished; `alive`: the driver
 /// still has it.
-fn forget(ctx: usize, waited: bool, alive: bool) {
-    let _forgotten = Forgotten(ctx);
-    residency::contexts::going(ctx, waited, alive);
+fn forget(context: Context, waited: bool, alive: bool) {
+    let _forgotten = Forgotten(context.handle);
+    residency::contexts::going(context, waited, alive);
 }
 
 /// A context that nothing of ours names any more once this goes, after a panic as well.
@@ -182,34 +188,79 @@ fn destroying(api: &Api, ctx: Handle, call: impl FnOnce() -> CUresult) -> CUresu
     if contexts::is_primary(ctx as usize) { call() } else { going(api, ctx as usize, call) }
 }
 
-fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
-    let Ok(ordinal) = u8::try_from(device) else { return call() };
-    if engine::frozen() {
-        return releasing_frozen(api, ordinal, call);
+/// Makes a call that may end a context in which our things still are. A call of ours into one that
+/// has ended would crash in the driver, so none is made from before the call on, unless `lives`
+/// says afterwards that it is still there. Whether it has ended.
+fn doubted(
+    ctx: Option<usize>,
+    call: impl FnOnce() -> CUresult,
+    lives: impl FnOnce(CUresult) -> bool,
+) -> (CUresult, bool) {
+    let doubt = ctx.and_then(residency::contexts::doubt);
+    let result = call();
+    let lives = lives(result);
+    match doubt {
+        Some(doubt) if lives => doubt.lives_on(),
+        Some(doubt) => doubt.ended(),
+        None => {}
     }
-    let result = match contexts::primary_ending(ordinal) {
-        Some(ctx) => going(api, ctx, call),
-        None => {
-            // After a reset this may end it although others have retained it, as far as we know.
-            let hidden = contexts::primary(ordinal).map(globals::context_going);
-            let result = call();
-            if let Some(hidden) = hidden.filter(|_| primary_active(api, device)) {
-                hidden.stay();
-            }
-            result
-        }
-    };
+    (result, !lives)
+}
+
+/// The call that destroys a context, where nothing could be done before it: after a panic, or the
+/// driver's own.
+fn destroyed(_: &Api, (ctx,): (Handle,), call: impl FnOnce() -> CUresult) -> CUresult {
+    let ctx = Some(ctx as usize).filter(|&c| !contexts::is_primary(c));
+    doubted(ctx, call, |result| !ends(result)).0
+}
+
+/// As [`destroyed`] for a release of a primary context: the count of retains may be wrong by then,
+/// so the driver says whether that was the last.
+fn released(api: &Api, (device,): (CUdevice,), call: impl FnOnce() -> CUresult) -> CUresult {
+    let Ok(ordinal) = u8::try_from(device) else { return call() };
+    let ctx = contexts::primary(ordinal);
+    let (result, ended) = doubted(ctx, call, |_| primary_active(api, device));
     if result == code::SUCCESS {
         contexts::primary_released(ordinal);
-        // A reset makes the driver forget who had retained the context, so this release can have
-        // been the last although we count more.
-        if let Some(ctx) = contexts::primary(ordinal).filter(|_| !primary_active(api, device)) {
-            if contexts::find(ctx).is_some() {
-                // The driver has waited for its work.
-                forget(ctx, true, false);
+        match ctx {
+            Some(_) if ended => contexts::primary_ended(ordinal),
+            Some(ctx) if contexts::primary(ordinal).is_none() => {
+                contexts::primary_retained(ordinal, ctx);
             }
-            contexts::primary_ended(ordinal);
+            _ => {}
         }
+    }
+    result
+}
+
+/// As [`destroyed`] for a reset of a primary context.
+fn reset(_: &Api, (device,): (CUdevice,), call: impl FnOnce() -> CUresult) -> CUresult {
+    let ctx = u8::try_from(device).ok().and_then(contexts::primary);
+    doubted(ctx, call, |result| !ends(result)).0
+}
+
+fn releasing(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {
+    let Ok(ordinal) = u8::try_from(device) else { return guard::real(call) };
+    if !engine::frozen()
+        && let Some(ctx) = contexts::primary_ending(ordinal)
+    {
+        let result = going(api, ctx, || guard::real(call));
+        if result == code::SUCCESS {
+            contexts::primary_released(ordinal);
+        }
+        return result;
+    }
+    // A reset makes the driver forget who had retained the context, so this release can be the last
+    // although others have retained it, as far as we know.
+    let ctx = contexts::primary(ordinal);
+    let hidden = ctx.map(globals::context_going);
+    let result = guard::real(|| released(api, (device,), call));
+    match ctx {
+        // The driver has waited for its work.
+        Some(handle) if result == code::SUCCESS && contexts::primary(ordinal).is_none() => {
+            forget(Context { handle, device: ordinal }, true, false);
+        }
+        _ => hidden.into_iter().for_each(globals::Hidden::stay),
     }
     result
 }
@@ -219,21 +270,6 @@ fn primary_active(api: &Api, device: CUdevice) -> bool {
     // SAFETY: live locals; a call that fails leaves them as they are.
     unsafe { (api.cuDevicePrimaryCtxGetState)(device, &mut flags, &mut active) };
     active != 0
-}
-
-/// After a panic the count of retains may be wrong, so the driver says whether that was the last.
-fn releasing_frozen(api: &Api, ordinal: u8, call: impl FnOnce() -> CUresult) -> CUresult {
-    let ctx = contexts::primary(ordinal);
-    let result = call();
-    let (Some(ctx), code::SUCCESS) = (ctx, result) else { return result };
-    contexts::primary_released(ordinal);
-    if !primary_active(api, i32::from(ordinal)) {
-        // Its end has waited for its work.
-        forget(ctx, true, false);
-    } else if contexts::primary(ordinal).is_none() {
-        contexts::primary_retained(ordinal, ctx);
-    }
-    result
 }
 
 fn resetting(api: &Api, device: CUdevice, call: impl FnOnce() -> CUresult) -> CUresult {

@@ -57,10 +57,13 @@ thread_local! {
 ///
 /// `|api, call|` also gives `call`, which makes exactly the program's call: for hot paths, since it
 /// holds one pointer where a closure of the body's own would hold one for each argument.
+///
+/// `|api| around f:` has `f(api, arguments, call)` make the call where the body does not: after a
+/// panic, and for the driver's own.
 #[macro_export]
 macro_rules! hook {
     ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?)
-        |$api:ident $(, $call:ident)?| $body:block)+) => {$(
+        |$api:ident $(, $call:ident)?| $(around $around:path:)? $body:block)+) => {$(
         $(#[$meta])*
         #[allow(non_snake_case, reason = "the driver's own name")]
         #[allow(missing_docs, reason = "the driver documents it")]
@@ -78,9 +81,12 @@ macro_rules! hook {
                 // SAFETY: the program's own call, passed on as it is.
                 unsafe { ($api.$name)($($arg),*) }
             };
+            #[allow(unused_variables, reason = "the last one counts")]
+            let passed_on = direct;
+            $(let passed_on = move || $around($api, *all, direct);)?
             $crate::intercept::guard::run(
                 stringify!($name),
-                direct,
+                passed_on,
                 move || -> $crate::driver::CUresult {
                     #[allow(unused_variables, reason = "not every hook looks at every argument")]
                     let ($($arg,)*) = *all;

@@ -79,6 +79,9 @@ fn register(api: &driver::Api, handle: Handle) -> Result<Option<Context>, CUresu
 /// Registers a context.
 pub fn created(handle: usize, device: u8) -> Option<Context> {
     let context = Context { handle, device };
+    if DOUBTED.lock().contains(&context) {
+        return Some(context);
+    }
     let mut live = LIVE.write();
     if !live.contains(&context) {
         // A handle that is used again may belong to another device now.
@@ -119,6 +122,55 @@ pub fn gone(handle: usize) {
     let mut live = LIVE.write();
     live.retain(|c| c.handle != handle);
     mirror(&live);
+}
+
+/// Contexts that a call of the program may be ending right now.
+static DOUBTED: Mutex<Vec<Context>> = Mutex::new(Vec::new());
+/// Contexts that have ended and whose allocations nobody has ended yet.
+static LOST: Mutex<Vec<Context>> = Mutex::new(Vec::new());
+
+/// A context that the driver may be ending: a call into one that has ended crashes. So it is not
+/// registered meanwhile, and what never says how the call ended leaves it so.
+#[derive(Debug)]
+#[must_use]
+pub struct Doubt(Context);
+
+/// The registered context with this handle is in doubt from here on.
+pub fn doubt(handle: usize) -> Option<Doubt> {
+    let context = find(handle)?;
+    DOUBTED.lock().push(context);
+    gone(handle);
+    Some(Doubt(context))
+}
+
+/// True while a context is in doubt: it may have work that no fence of the others covers.
+pub fn in_doubt() -> bool {
+    !DOUBTED.lock().is_empty()
+}
+
+impl Doubt {
+    /// The call has not ended it.
+    pub fn lives_on(self) {
+        let Context { handle, device } = self.0;
+        drop(self);
+        created(handle, device);
+    }
+
+    /// The call has ended it.
+    pub fn ended(self) {
+        LOST.lock().push(self.0);
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        DOUBTED.lock().retain(|c| *c != self.0);
+    }
+}
+
+/// Contexts that have ended since the last time, for whoever ends their allocations.
+pub fn take_lost() -> Vec<Context> {
+    std::mem::take(&mut *LOST.lock())
 }
 
 /// True once two contexts have been seen: then the slot of the legacy stream stands for several
@@ -179,6 +231,23 @@ mod tests {
         assert_eq!(primary_ending(77), Some(0x70));
         primary_released(77);
         assert_eq!(primary(77), None);
+    }
+
+    #[test]
+    fn a_context_in_doubt_is_not_there() {
+        let context = created(0x9000_0000_1230, 72).expect("registered");
+        let doubted = doubt(context.handle).expect("it was there");
+        assert!(in_doubt() && doubt(context.handle).is_none());
+        created(context.handle, 72);
+        assert!(!live().contains(&context), "not even where it is current");
+        doubted.lives_on();
+        assert_eq!(find(context.handle), Some(context));
+        drop(doubt(context.handle));
+        assert_eq!(find(context.handle), None, "nobody has seen how that ended");
+        created(context.handle, 72);
+        doubt(context.handle).expect("again").ended();
+        assert_eq!(find(context.handle), None);
+        assert!(take_lost().contains(&context) && !take_lost().contains(&context));
     }
 
     #[test]

@@ -6,28 +6,39 @@ use super::engine::{self, Device};
 use super::patience::PATIENCE;
 use super::{fence, memory, query, quiet, scratch, store, stream, ticket};
 use crate::driver::{CUresult, code};
-use crate::registry::contexts;
+use crate::registry::contexts::{self, Context, Doubt};
 use crate::vmm;
 use std::sync::atomic::Ordering;
+
+/// The context `ctx` may end in the call that follows, so nothing of ours names it from here on;
+/// `None` if it is not registered. Fences name live contexts under the ticket.
+pub fn doubt(ctx: usize) -> Option<Doubt> {
+    let _ticket = ticket::take();
+    contexts::doubt(ctx)
+}
 
 /// A context is about to be destroyed: its allocations are freed, the internal stream goes, and
 /// when it was the last one of its device all physical memory goes back to the driver. The hook
 /// calls this before the driver's own destroy, while the context is still live; `waited` says that
-/// all its work has finished. Without `alive` it has gone already.
-pub fn going(ctx: usize, waited: bool, alive: bool) {
-    let mut live = contexts::live();
-    let mut ending = vec![ctx];
-    if engine::frozen() {
-        // A panic in the hook of a destroy leaves a context registered that is none any more.
-        for gone in live.extract_if(.., |c| c.handle != ctx && !exists(c.handle)) {
-            contexts::gone(gone.handle);
-            ending.push(gone.handle);
-        }
+/// all its work has finished. Without `alive` it has gone already, and nothing is called in it.
+pub fn going(ctx: Context, waited: bool, alive: bool) {
+    let Context { handle: ctx, device } = ctx;
+    if !alive {
+        contexts::gone(ctx);
+        scan::context_gone(ctx);
+        fence::context_going(ctx);
     }
-    let device = live.iter().find(|c| c.handle == ctx).map(|c| c.device);
+    let live = contexts::live();
+    let mut ending = vec![ctx];
+    // A panic in the hook of a destroy leaves the rest to the next one.
+    for lost in contexts::take_lost() {
+        scan::context_gone(lost.handle);
+        fence::context_going(lost.handle);
+        ending.push(lost.handle);
+    }
     // Work of other contexts may use the memory too.
-    let passed = waited && live.len() == 1;
-    if let (true, Some(device)) = (passed, device.and_then(engine::device_of)) {
+    let passed = waited && !live.iter().any(|c| c.handle != ctx) && !contexts::in_doubt();
+    if let (true, Some(device)) = (passed, engine::device_of(device)) {
         quiet::limbo_passed(device);
     }
     let order = if passed { Order::Synced } else { Order::After(0) };
@@ -42,16 +53,12 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
             finish_free(freed, order);
         }
     }
-    if let (true, Some(device)) = (passed, device.and_then(engine::device_of)) {
+    if let (true, Some(device)) = (passed, engine::device_of(device)) {
         // What was just freed brings uses along that nobody had looked at since.
         quiet::limbo_passed(device);
     }
-    if !alive {
-        // No fence can be recorded in it, and none need be.
-        contexts::gone(ctx);
-    }
-    let last = device.is_some_and(|d| !live.iter().any(|c| c.device == d && c.handle != ctx));
-    if let Some(device) = device.and_then(engine::device_of)
+    let last = !live.iter().any(|c| c.device == device && c.handle != ctx);
+    if let Some(device) = engine::device_of(device)
         && let Some(mut ticket) = ticket::take()
     {
         // Once more where the driver refused. Not quiet in time: what is left in limbo goes with
@@ -68,11 +75,9 @@ pub fn going(ctx: usize, waited: bool, alive: bool) {
         fence::context_going(ctx);
         drop(quiet);
     }
-    stream::context_going(ctx);
-}
-
-fn exists(ctx: usize) -> bool {
-    super::in_context(ctx, |_| ()).is_ok()
+    if alive {
+        stream::context_going(ctx);
+    }
 }
 
 /// Lets `peer` read and write all memory of `device`, now and after every restore.

@@ -18,8 +18,9 @@ const CTX_RECORD_EVENT: i32 = 12050;
 /// Recorded events, one or more per context.
 #[derive(Debug)]
 pub struct Fence {
-    /// The driver's handles, as numbers: a fence goes from thread to thread.
-    events: Vec<usize>,
+    /// Contexts and events: the driver's handles, as numbers, for a fence goes from thread to
+    /// thread.
+    events: Vec<(usize, usize)>,
     /// Events of `LEFT` that it stands behind as well.
     left: Vec<usize>,
 }
@@ -174,13 +175,16 @@ fn serve() {
 }
 
 fn record() -> Result<Fence, CUresult> {
+    if contexts::in_doubt() {
+        return Err(code::NOT_READY);
+    }
     let mut fence = Fence { events: Vec::new(), left: Vec::new() };
     let whole_context = driver::version() >= CTX_RECORD_EVENT;
     for context in contexts::live() {
         let recorded = in_context(context.handle, |api| {
             if whole_context {
                 let event = new_event(api)?;
-                fence.events.push(event as usize);
+                fence.events.push((context.handle, event as usize));
                 // SAFETY: both handles are live; no capture is under way (its first call turned
                 // eviction off, and fences are only recorded while it is on or capture-free).
                 return done(unsafe { (api.cuCtxRecordEvent)(context.handle as Handle, event) });
@@ -195,7 +199,7 @@ fn record() -> Result<Fence, CUresult> {
             let mine = streams::live().into_iter().filter(|s| s.ctx == context.handle);
             for slot in mine.map(|s| s.slot).chain([streams::LEGACY]) {
                 let event = new_event(api)?;
-                fence.events.push(event as usize);
+                fence.events.push((context.handle, event as usize));
                 if slot == streams::LEGACY {
                     // SAFETY: handle 1 names the legacy stream of the current context.
                     done(unsafe { (api.cuEventRecord)(event, 1 as Handle) })?;
@@ -231,7 +235,8 @@ impl Fence {
     /// Whether all work has finished; an error of the device counts as an answer.
     pub fn passed(&self) -> Result<bool, CUresult> {
         let api = driver::api().ok_or(code::NOT_INITIALIZED)?;
-        for &event in self.events.iter().chain(&self.left) {
+        let events = self.events.iter().map(|(_, event)| event);
+        for &event in events.chain(&self.left) {
             // SAFETY: the events are ours until Drop; some streams of lazy drivers only advance
             // when they are asked.
             match unsafe { (api.cuEventQuery)(event as Handle) } {
@@ -266,12 +271,13 @@ impl Fence {
 impl Drop for Fence {
     fn drop(&mut self) {
         let Some(api) = driver::api() else { return };
-        for &event in &self.events {
+        // A fence that was given up on is dropped late, by the recording thread.
+        let live = self.events.iter().filter(|(ctx, _)| contexts::find(*ctx).is_some());
+        for &(_, event) in live {
             // Twice if it must; what is left even then goes with its context.
             for _ in 0..2 {
                 // SAFETY: created by `new_event`, destroyed once. Contexts go under the ticket,
-                // which the owner of a fence holds; one that was given up on is dropped by the
-                // recording thread, and a context that has gone by then is an error.
+                // which the owner of a fence holds.
                 if unsafe { (api.cuEventDestroy_v2)(event as Handle) } == code::SUCCESS {
                     break;
                 }

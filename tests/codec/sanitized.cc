@@ -1,5 +1,6 @@
 // The codec's kernels under AddressSanitizer and UndefinedBehaviorSanitizer: every page and every blob stands in a
-// block of exactly its size, so one byte read or written beside it ends the program.
+// block of exactly its size, so one byte read or written beside it ends the program. So does each part of the work
+// space.
 //   sanitized SEED PAGES
 #include "../../kernels/codec/cpu.cc"
 #include <stdio.h>
@@ -46,7 +47,10 @@ int main(int argc, char **argv) {
     if (argc != 3) return 2;
     state = strtoull(argv[1], nullptr, 10);
     const uint64_t pages = strtoull(argv[2], nullptr, 10);
-    CpScratch *scratch = (CpScratch *)block(sizeof(CpScratch));
+    CpEncodeScratch *coding = (CpEncodeScratch *)block(sizeof *coding);
+    CpDecodeScratch *decoding = (CpDecodeScratch *)block(sizeof *decoding);
+    CpShared *shared = (CpShared *)block(sizeof *shared);
+    CpPacking *packing = (CpPacking *)block(sizeof *packing);
     uint64_t modes[5] = {}, refused = 0, taken = 0;
     for (uint64_t i = 0; i < pages; i++) {
         const uint32_t len = any(4) ? 65536 : 1 + (uint32_t)any(65536);
@@ -55,7 +59,7 @@ int main(int argc, char **argv) {
         CpDescriptor d;
         CpHint hint = {};
         if (any(3) == 0) hint.among = (uint8_t)((any(2) ? 16 : 32) | 1u << any(4));
-        CP_NAME(cp_page_encode)(page, len, hint, &d, out, scratch);
+        cp_encode_page(page, len, hint, &d, out, coding, packing);
         modes[d.mode]++;
         const uint32_t bytes = 16u * d.size;
         uint8_t *blob = block(bytes);
@@ -65,7 +69,7 @@ int main(int argc, char **argv) {
         } else {
             memcpy(blob, out, bytes);
         }
-        if (CP_NAME(cp_page_decode)(&d, blob, bytes, back, scratch) != CP_GOOD || memcmp(page, back, len) != 0) {
+        if (cp_decode_page(d, {blob, bytes}, back, decoding, shared) != CP_GOOD || memcmp(page, back, len) != 0) {
             printf("page %llu: other bytes came back\n", (unsigned long long)i);
             return 1;
         }
@@ -83,7 +87,7 @@ int main(int argc, char **argv) {
                 else copy[any(any(2) ? left : cp_min(left, 256))] ^= 1u << any(8);
             }
             bad.last = d.last;
-            (CP_NAME(cp_page_decode)(&bad, copy, left, back, scratch) == CP_GOOD ? taken : refused)++;
+            (cp_decode_page(bad, {copy, left}, back, decoding, shared) == CP_GOOD ? taken : refused)++;
             free(copy);
         }
         free(blob);
@@ -91,7 +95,10 @@ int main(int argc, char **argv) {
         free(back);
         free(out);
     }
-    free(scratch);
+    free(coding);
+    free(decoding);
+    free(shared);
+    free(packing);
     printf("zero %llu const %llu raw %llu fields %llu ints %llu refused %llu taken %llu\n",
            (unsigned long long)modes[0], (unsigned long long)modes[1], (unsigned long long)modes[2],
            (unsigned long long)modes[3], (unsigned long long)modes[4], (unsigned long long)refused,

@@ -7,7 +7,7 @@ use crate::sim;
 use crate::stream::Stream;
 use parking_lot::Mutex;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -36,6 +36,8 @@ pub struct Order {
 }
 
 static LIVE: Mutex<Option<HashMap<usize, Arc<Context>>>> = Mutex::new(None);
+/// Handles of contexts that have ended and have not come back.
+static ENDED: Mutex<Option<HashSet<usize>>> = Mutex::new(None);
 static PRIMARY: Mutex<[Primary; crate::card::MAX]> =
     Mutex::new([const { Primary::new() }; crate::card::MAX]);
 
@@ -73,6 +75,7 @@ impl Context {
         });
         let legacy = Stream::new(&ctx, true, 0);
         ctx.order.lock().streams.push(legacy);
+        ENDED.lock().get_or_insert_default().remove(&(ctx.handle() as usize));
         LIVE.lock().get_or_insert_default().insert(ctx.handle() as usize, ctx.clone());
         ctx
     }
@@ -124,6 +127,17 @@ pub fn find(handle: Handle) -> Outcome<Arc<Context>> {
     live.as_ref().and_then(|l| l.get(&(handle as usize))).cloned().ok_or(code::INVALID_CONTEXT)
 }
 
+/// The live context that the program names in a call. One that has ended is an error of the
+/// program's that a real driver does not survive.
+pub fn named(handle: Handle) -> Outcome<Arc<Context>> {
+    let found = find(handle);
+    let ended = ENDED.lock().as_ref().is_some_and(|e| e.contains(&(handle as usize)));
+    if found.is_err() && ended {
+        crate::report::destroyed_context();
+    }
+    found
+}
+
 /// The current context, which has not failed.
 pub fn current() -> Outcome<Arc<Context>> {
     let ctx = current_even_failed()?;
@@ -150,7 +164,7 @@ pub fn current_handle() -> Handle {
 /// Replaces the top of the thread's stack.
 pub fn set(handle: Handle) -> Outcome {
     if !handle.is_null() {
-        find(handle)?;
+        named(handle)?;
     }
     with_stack(|stack| {
         stack.pop();
@@ -163,7 +177,7 @@ pub fn set(handle: Handle) -> Outcome {
 
 /// Puts a context on top.
 pub fn push(handle: Handle) -> Outcome {
-    find(handle)?;
+    named(handle)?;
     with_stack(|stack| stack.push(handle as usize));
     Ok(())
 }
@@ -182,7 +196,7 @@ pub fn create(device: usize, flags: u32) -> Handle {
 
 /// Ends a context: its work finishes, its streams, memory and modules go with it.
 pub fn destroy(handle: Handle) -> Outcome {
-    let ctx = find(handle)?;
+    let ctx = named(handle)?;
     if ctx.primary {
         return Err(code::INVALID_CONTEXT);
     }
@@ -204,6 +218,7 @@ fn end(ctx: &Arc<Context>) {
     if let Some(live) = LIVE.lock().as_mut() {
         live.remove(&handle);
     }
+    ENDED.lock().get_or_insert_default().insert(handle);
     let mut order = ctx.order.lock();
     order.streams.clear();
     order.legacy = None;

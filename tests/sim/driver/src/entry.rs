@@ -94,6 +94,12 @@ fn injected(name: &str) -> Option<CUresult> {
 
 thread_local! {
     static PER_THREAD: Cell<bool> = const { Cell::new(false) };
+    static NAME: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// The function that this thread is in.
+pub fn name() -> &'static str {
+    NAME.with(Cell::get)
 }
 
 /// Whether a null stream means the thread's own default stream in the current call.
@@ -113,6 +119,7 @@ pub fn run(
     }
     call.count.fetch_add(1, Ordering::Relaxed);
     let before = PER_THREAD.with(|p| p.replace(per_thread));
+    NAME.with(|n| n.set(call.name));
     flip::entering(call.name);
     let started = clock::now_ns();
     let result = match injected(call.name) {

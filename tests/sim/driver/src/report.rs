@@ -8,11 +8,27 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static FAULTS: Mutex<Vec<(u64, String, usize)>> = Mutex::new(Vec::new());
+/// Calls that named a context that had ended.
+static DESTROYED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
 static LAUNCHES: AtomicU64 = AtomicU64::new(0);
 
 /// Device work touched an address it may not.
 pub fn fault(address: u64, what: &str, stream: usize) {
     FAULTS.lock().push((address, what.to_owned(), stream));
+}
+
+/// The present call names a context that has ended: a real driver ends the process in it.
+pub fn destroyed_context() {
+    DESTROYED.lock().push(entry::name());
+    if !settings::get().survives_destroyed {
+        eprintln!("simcuda: {} of a context that has been destroyed", entry::name());
+        simcuda_report();
+        // SAFETY: the process is to end, in the way that a real driver ends it.
+        unsafe {
+            libc::signal(libc::SIGSEGV, libc::SIG_DFL);
+            libc::raise(libc::SIGSEGV);
+        }
+    }
 }
 
 /// A kernel was launched.
@@ -97,6 +113,7 @@ fn document() -> serde_json::Value {
         "leaks": leaks,
         "launches": LAUNCHES.load(Ordering::Relaxed),
         "faults": faults,
+        "destroyed_contexts": *DESTROYED.lock(),
         "calls": calls,
     })
 }

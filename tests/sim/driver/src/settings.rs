@@ -42,6 +42,8 @@ pub struct Settings {
     pub reaches_pageable: bool,
     /// No image has code for the card but a test's own.
     pub refuse_kernels: bool,
+    /// A call with a context that has ended is an error and no crash.
+    pub survives_destroyed: bool,
 }
 
 /// The settings of this process.
@@ -76,15 +78,18 @@ fn read() -> Settings {
         shared: env::var("SIMCUDA_SHARED").ok().filter(|s| !s.is_empty()),
         fill: env::var("SIMCUDA_FILL").map_or(true, |v| v != "0"),
         reaches_pageable: env::var("SIMCUDA_PAGEABLE").is_ok_and(|v| v == "1"),
-        refuse_kernels: match env::var("SIMCUDA_KERNELS").as_deref() {
-            Ok("refuse") => true,
-            Ok("" | "run") | Err(_) => false,
-            Ok(_) => {
-                bad("SIMCUDA_KERNELS", "run or refuse");
-                false
-            }
-        },
+        refuse_kernels: choice("SIMCUDA_KERNELS", ["run", "refuse"]),
+        survives_destroyed: choice("SIMCUDA_DESTROYED", ["crash", "report"]),
     }
+}
+
+/// Whether it is the second of two words; the first is the default.
+fn choice(name: &str, [usual, other]: [&str; 2]) -> bool {
+    let text = env::var(name).unwrap_or_default();
+    if !["", usual, other].contains(&text.as_str()) {
+        bad(name, &format!("{usual} or {other}"));
+    }
+    text == other
 }
 
 fn mode() -> Mode {

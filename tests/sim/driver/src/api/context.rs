@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 const FOUR_BYTE_BANKS: i32 = 1;
 
 fn target(handle: Handle) -> Result<Arc<Context>, u32> {
-    if handle.is_null() { context::current_even_failed() } else { context::find(handle) }
+    if handle.is_null() { context::current_even_failed() } else { context::named(handle) }
 }
 
 api! {
@@ -141,7 +141,7 @@ api! {
 
     fn cuCtxEnablePeerAccess(peer: Handle, flags: u32) {
         let ctx = context::current()?;
-        let peer = context::find(peer)?;
+        let peer = context::named(peer)?;
         if flags != 0 || peer.device == ctx.device {
             return Err(code::INVALID_VALUE);
         }
@@ -151,7 +151,7 @@ api! {
 
     fn cuCtxDisablePeerAccess(peer: Handle) {
         let ctx = context::current()?;
-        let peer = context::find(peer)?;
+        let peer = context::named(peer)?;
         let before = ctx.peers.fetch_and(!(1 << peer.device), Ordering::AcqRel);
         let was = before & 1 << peer.device != 0 && peer.device != ctx.device;
         if was { Ok(()) } else { Err(code::PEER_ACCESS_NOT_ENABLED) }

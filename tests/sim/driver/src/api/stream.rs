@@ -180,7 +180,7 @@ api! {
     }
     fn cuCtxRecordEvent(ctx: Handle, e: Handle) {
         crate::sim::ready()?;
-        let ctx = context::find(ctx)?;
+        let ctx = context::named(ctx)?;
         let event = stream::event(e)?;
         // A marker in every stream.
         let streams = ctx.order.lock().streams.clone();
@@ -193,7 +193,7 @@ api! {
     }
     fn cuCtxWaitEvent(ctx: Handle, e: Handle) {
         crate::sim::ready()?;
-        let ctx = context::find(ctx)?;
+        let ctx = context::named(ctx)?;
         let items = stream::event(e)?.items();
         let streams = ctx.order.lock().streams.clone();
         for on in streams {

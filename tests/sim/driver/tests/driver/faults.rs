@@ -146,6 +146,33 @@ fn a_handler_of_the_program_is_asked_and_replaced() {
 }
 
 #[test]
+fn a_destroyed_context_ends_the_process() {
+    let report = file("destroyed.json");
+    let body = || {
+        let gpu = Gpu::started();
+        let first = gpu.ctx_current().expect("a context");
+        let gone = gpu.ctx_create(0, 0).expect("another context");
+        gpu.ctx_destroy(gone).expect("destroyed");
+        gpu.ctx_push(first).expect("this one lives");
+        assert_eq!(gpu.ctx_push(gone), Err(Code::INVALID_CONTEXT));
+        println!("still here");
+    };
+    let (status, text) = status_of(&[("SIMCUDA_REPORT", &report)], body);
+    if let Some(status) = status {
+        assert_eq!(status.signal(), Some(libc::SIGSEGV), "{text}");
+        assert!(
+            text.contains("cuCtxPushCurrent_v2 of a context that has been destroyed"),
+            "{text}"
+        );
+        assert_eq!(json(&report)["destroyed_contexts"][0], "cuCtxPushCurrent_v2");
+    }
+    let (status, text) = status_of(&[("SIMCUDA_DESTROYED", "report")], body);
+    if let Some(status) = status {
+        assert!(status.success() && text.contains("still here"), "{text}");
+    }
+}
+
+#[test]
 fn strict_mode_hides_device_memory_from_the_host() {
     let (status, text) = status_of(&[("SIMCUDA_STRICT", "1")], || {
         let gpu = Gpu::started();
