@@ -326,6 +326,9 @@ const PLACES: &[&str] = &[
     "scan",
     "quiet",
     "rescue",
+    "kernels",
+    "store-grows",
+    "store-moves",
     "restore-begun",
     "restore-mapped",
     "restore-filled",
@@ -341,8 +344,13 @@ fn engine(runs: &AtomicUsize) -> (BTreeMap<String, usize>, Vec<String>) {
         PLACES.iter().copied().collect(),
         "each place is tried, and there are no others"
     );
-    let settings =
-        [("4KiB", "524288", "off"), ("64KiB", "1048576", "off"), ("4KiB", "524288", "on")];
+    // Granule, limit, torture, host memory.
+    let settings = [
+        ("4KiB", "524288", "off", "25%"),
+        ("64KiB", "4194304", "off", "1MiB"),
+        ("4KiB", "524288", "on", "0"),
+        ("64KiB", "4194304", "on", "2MiB"),
+    ];
     let mut jobs = Vec::new();
     for place in PLACES {
         for n in 1..=pick(3, 12) {
@@ -357,10 +365,13 @@ fn engine(runs: &AtomicUsize) -> (BTreeMap<String, usize>, Vec<String>) {
         }
     }
     let reached = Mutex::new(BTreeMap::new());
-    let failures = each(&jobs, |&(place, n, (granularity, limit, torture), streams)| {
+    let failures = each(&jobs, |&(place, n, (granularity, limit, torture, host), streams)| {
+        let budget = (4 * limit.parse::<u64>().expect("a number")).to_string();
         let seed = (n + 40).to_string();
         let run = Run::preloaded(&artefact("cuda-fuzz"))
             .args(["--sweep", "panic", "--seed", &seed, "--steps", "60", "--limit", limit])
+            .args(["--budget", &budget])
+            .env("COLDPRESS_HOST_LIMIT", host)
             .env("SIMCUDA_LIBRARY", simulator())
             .env("SIMCUDA_STREAMS", streams)
             .env("SIMCUDA_GRANULARITY", granularity)

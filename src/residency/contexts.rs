@@ -25,14 +25,14 @@ pub fn going(ctx: Context, waited: bool, alive: bool) {
     let Context { handle: ctx, device } = ctx;
     if !alive {
         contexts::gone(ctx);
-        scan::context_gone(ctx);
+        stream::context_gone(ctx);
         fence::context_going(ctx);
     }
     let live = contexts::live();
     let mut ending = vec![ctx];
     // A panic in the hook of a destroy leaves the rest to the next one.
     for lost in contexts::take_lost() {
-        scan::context_gone(lost.handle);
+        stream::context_gone(lost.handle);
         fence::context_going(lost.handle);
         ending.push(lost.handle);
     }

@@ -4,6 +4,7 @@
  *   corrupt IMAGE SEED ROUNDS PLACE
  * PLACE: down  a copy out of the device      up    a copy to the device
  *        back  the check of a copy to it     host  the host memory where bytes are kept
+ *        store a copy into the device's store, where coded pages are kept
  *        once  as up or back, once for each buffer
  *        none  nothing
  * Prints a line for each buffer that is lost (`lost ADDRESS`) and one at the end. */
@@ -218,6 +219,8 @@ int main(int argc, char **argv)
             /* The search for addresses copies as well: which copies are those of the buffer differs. */
             for (int n = 1; !strcmp(place, "down") && n <= 20; n++)
                 if (any(4) == 0) rule("cuMemcpyDtoHAsync_v2:%d=%zu@%d", n, k, (int)any(MOST));
+            for (int n = 1; !strcmp(place, "store") && n <= 4; n++)
+                if (any(4) == 0) rule("cuMemcpyDtoDAsync_v2:%d=%zu@%d", n, k, (int)any(MOST));
             kept += CALL(coldpress_evict, (const void *, const char *, unsigned), (void *)b[i].at, NULL, 0) != 0;
             no_rules();
         }
