@@ -184,7 +184,7 @@ fn every_buffer_is_right_or_lost() {
 #[test]
 fn three_wrong_copies_end_eviction() {
     let ended = (0..40).any(|seed| {
-        let (seen, outcome) = run("down", "on", "async", seed, 6);
+        let (seen, outcome) = run("down", ("on", "cpu"), "async", seed, 6);
         assert!(seen.wrong.is_empty(), "{outcome:#?}");
         let off = "eviction is off from here on: copies to host memory come out wrong";
         outcome.said().contains(&off)
@@ -196,7 +196,7 @@ fn three_wrong_copies_end_eviction() {
 #[test]
 fn only_restore_reads_what_leaves_once() {
     let downloads = |level| {
-        let (seen, outcome) = run("none", level, "async", 7, 3);
+        let (seen, outcome) = run("none", (level, "cpu"), "async", 7, 3);
         assert!(seen.wrong.is_empty() && seen.lost.is_empty());
         outcome.calls("cuMemcpyDtoHAsync_v2")
     };

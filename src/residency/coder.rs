@@ -179,9 +179,12 @@ fn on_device(
     let mut descriptors = vec![Descriptor::default(); count];
     {
         let mut raw = vec![0u8; 32 * count];
+        let told: [(u64, &[u8]); 2] = [(scratch.addresses(), &pages), (scratch.words(), &lens)];
+        if !tell(site, &[], &told, &mut work.back)? {
+            verify::distrust();
+            return Err(code::UNKNOWN);
+        }
         stream::run(site.ctx, |queue| {
-            queue.up(scratch.addresses(), &pages)?;
-            queue.up(scratch.words(), &lens)?;
             queue.encode(
                 kernels,
                 &Encode {
@@ -371,6 +374,33 @@ pub fn decode(site: &Site, jobs: &[Job<'_>], work: &mut Work) -> Result<(), Fail
     Ok(())
 }
 
+/// Puts into device memory what a kernel works on and what it is told; whether the latter is there
+/// as it was sent. Pages have their hashes, but an address that changed on its way would be read
+/// from or written to.
+fn tell(
+    site: &Site,
+    sent: &[(u64, &[u8])],
+    told: &[(u64, &[u8])],
+    back: &mut [u8],
+) -> Result<bool, CUresult> {
+    let mut rest = back;
+    let mut parts = Vec::with_capacity(told.len());
+    for (_, bytes) in told {
+        let (part, others) = rest.split_at_mut_checked(bytes.len()).ok_or(code::UNKNOWN)?;
+        parts.push(part);
+        rest = others;
+    }
+    stream::run(site.ctx, |queue| {
+        sent.iter().try_for_each(|(to, bytes)| queue.up(*to, bytes))?;
+        for ((to, bytes), back) in told.iter().zip(&mut parts) {
+            queue.up(*to, bytes)?;
+            queue.down(*to, back)?;
+        }
+        Ok(())
+    })?;
+    Ok(told.iter().zip(&parts).all(|((_, bytes), back)| *bytes == &**back))
+}
+
 /// One launch; whether all pages are right.
 fn decode_batch(
     site: &Site,
@@ -384,7 +414,7 @@ fn decode_batch(
     let (mut descriptors, mut pages) = (Vec::new(), Vec::new());
     let mut sent: Vec<(u64, &[u8])> = Vec::new();
     let mut verdicts = vec![0xFFu8; 4 * jobs.len()];
-    let Work { arena, stores, .. } = work;
+    let Work { arena, stores, back, .. } = work;
     for (i, job) in jobs.iter().enumerate() {
         let bytes = job.page.descriptor.stored();
         let at = match &job.page.kept {
@@ -402,12 +432,12 @@ fn decode_batch(
         descriptors.extend(job.page.descriptor.at(((at - base) / 16) as u32).0);
         pages.extend(job.to.to_le_bytes());
     }
+    let told: [(u64, &[u8]); 2] =
+        [(scratch.descriptors(), &descriptors), (scratch.addresses(), &pages)];
+    if !tell(site, &sent, &told, back)? {
+        return Ok(false);
+    }
     stream::run(site.ctx, |queue| {
-        for (to, bytes) in sent {
-            queue.up(to, bytes)?;
-        }
-        queue.up(scratch.descriptors(), &descriptors)?;
-        queue.up(scratch.addresses(), &pages)?;
         queue.decode(
             kernels,
             &Decode {
