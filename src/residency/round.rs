@@ -4,7 +4,7 @@
 //! coded first makes the room for what follows. Blocks that name each other go together or not at
 //! all: all of them are coded before the first is unmapped.
 
-use super::blob::{Blob, Part, release, release_pages};
+use super::blob::{Blob, Page, Part, release, release_pages};
 use super::block::{BLOCKS, Block, Extent};
 use super::coder::{self, Fit, Home, Site};
 use super::engine::{Device, EVICTED};
@@ -34,6 +34,8 @@ struct Victim {
     block: &'static Block,
     word: Word,
     blob: Blob,
+    /// Of the part that is being coded.
+    pages: Vec<Page>,
     fit: Fit,
     /// From here on its copy is all that counts.
     unmapping: bool,
@@ -51,10 +53,13 @@ impl Drop for Round<'_> {
     fn drop(&mut self) {
         for victim in &mut self.victims {
             let blob = std::mem::take(&mut victim.blob);
+            let work = ticket::work(self.ticket);
+            // Half a copy is none: that part is in place.
+            release_pages(victim.pages.drain(..), self.device.ordinal, work);
             if victim.unmapping {
                 away(victim.block, blob, victim.fit);
             } else if victim.block.word.apply_in(victim.word, Event::CancelEvict).is_ok() {
-                release(Some(blob), self.device.ordinal, ticket::work(self.ticket));
+                release(Some(blob), self.device.ordinal, work);
             }
         }
     }
@@ -118,7 +123,15 @@ pub fn evict(
             Ok(word) => {
                 let fit = block.cold.lock().fit;
                 let blob = Blob { outgoing: graph.granules_of(id), ..Blob::default() };
-                round.victims.push(Victim { id, block, word, blob, fit, unmapping: false });
+                round.victims.push(Victim {
+                    id,
+                    block,
+                    word,
+                    blob,
+                    pages: Vec::new(),
+                    fit,
+                    unmapping: false,
+                });
             }
             Err(_) => done.staying.push(id),
         }
@@ -206,7 +219,6 @@ fn code(
         }
         let victim = &mut round.victims[i];
         let work = ticket::work(round.ticket);
-        victim.blob.parts.push(Part { first, granules, pages: Some(Vec::new()) });
         let from = victim.block.base() + u64::from(first) * granule;
         let whole = u64::from(granules) * granule;
         let first_home = if homes.host && homes.host_first { Home::Host } else { Home::Store };
@@ -215,11 +227,9 @@ fn code(
             if home == Home::Host && !homes.host {
                 break;
             }
-            let Some(Part { pages: Some(pages), .. }) = victim.blob.parts.last_mut() else { break };
-            let ordinal = site.device.ordinal;
+            let (pages, ordinal) = (&mut victim.pages, site.device.ordinal);
             if let Err(e) = coder::encode(site, from, whole, home, &mut victim.fit, work, pages) {
                 release_pages(pages.drain(..), ordinal, work);
-                victim.blob.parts.pop();
                 return Err(e);
             }
             let stored: usize = pages.iter().map(|p| p.descriptor.stored()).sum();
@@ -230,13 +240,9 @@ fn code(
             // On the device it would take the room that it leaves.
             release_pages(pages.drain(..), ordinal, work);
         }
-        if !gained {
-            if let Some(part) = victim.blob.parts.last_mut() {
-                part.pages = None;
-            }
-            continue;
-        }
-        if unmap {
+        let pages = gained.then(|| std::mem::take(&mut victim.pages));
+        victim.blob.parts.push(Part { first, granules, pages });
+        if gained && unmap {
             *bytes += leave(site, round, i, first, granules)?;
         }
     }

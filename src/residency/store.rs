@@ -3,7 +3,7 @@
 //!
 //! Only with the ticket. What is moved is proved at its new place before the old one is given up.
 
-use super::blob::{Blob, Kept, Page};
+use super::blob::{Blob, Kept, Page, release_pages};
 use super::block::{BLOCKS, Block};
 use super::coder::{self, Site};
 use super::engine::Device;
@@ -40,6 +40,7 @@ fn grow(device: &Device, work: &mut Work, bytes: u64) -> Option<()> {
     if !scratch::open(device, work) {
         return None;
     }
+    fault::point("store-grows", "");
     let store = work.store(device.ordinal);
     let at = store.next()?;
     let granule = device.sizes.granule;
@@ -47,7 +48,6 @@ fn grow(device: &Device, work: &mut Work, bytes: u64) -> Option<()> {
     let there = (memory::pooled(device) / granule).min(whole);
     let handles = memory::spare(device, whole as u32)
         .or_else(|| (there >= least).then(|| memory::spare(device, there as u32))?)?;
-    fault::point("store-grows", "");
     let granules: u64 = handles.iter().map(|h| u64::from(h.granules)).sum();
     memory::map_run(device, at, 0, &handles).ok()?;
     work.store(device.ordinal).add(handles, granules * granule);
@@ -204,30 +204,43 @@ fn move_pages(
     Ok(())
 }
 
+/// Copies that are to replace others, or were replaced: their places go with them, after a panic as
+/// well.
+struct Moved<'a> {
+    pages: Vec<Page>,
+    device: u8,
+    work: &'a mut Work,
+}
+
+impl Drop for Moved<'_> {
+    fn drop(&mut self) {
+        release_pages(self.pages.drain(..), self.device, self.work);
+    }
+}
+
 fn move_batch(
     site: &Site,
     pages: &mut [&mut Page],
     work: &mut Work,
     take: &mut impl FnMut(&mut Work, usize) -> Option<Kept>,
 ) -> Result<(), CUresult> {
-    let ordinal = site.device.ordinal;
-    let mut moved = Vec::with_capacity(pages.len());
+    let room = Vec::with_capacity(pages.len());
+    let mut moved = Moved { pages: room, device: site.device.ordinal, work };
     for page in pages.iter() {
-        match take(work, page.descriptor.stored()) {
-            Some(kept) => moved.push(Page { descriptor: page.descriptor, kept }),
+        match take(moved.work, page.descriptor.stored()) {
+            Some(kept) => moved.pages.push(Page { descriptor: page.descriptor, kept }),
             None => break,
         }
     }
     fault::point("store-moves", "");
-    let all = moved.len() == pages.len();
-    let copied = copy(site, pages, &moved, work);
-    let proved = copied.and_then(|()| coder::prove(site, &moved, work));
+    let all = moved.pages.len() == pages.len();
+    let copied = copy(site, pages, &moved.pages, moved.work);
+    let proved = copied.and_then(|()| coder::prove(site, &moved.pages, moved.work));
     if let Ok(true) = proved {
-        pages.iter_mut().zip(&mut moved).for_each(|(page, new)| std::mem::swap(*page, new));
+        pages.iter_mut().zip(&mut moved.pages).for_each(|(page, new)| std::mem::swap(*page, new));
     } else if proved.is_ok() {
         stats::page().verify_failures.add(1);
     }
-    super::blob::release_pages(moved, ordinal, work);
     proved?;
     if all { Ok(()) } else { Err(code::OUT_OF_MEMORY) }
 }

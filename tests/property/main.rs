@@ -70,8 +70,9 @@ fn random_programs_see_their_own_bytes() {
     let mut seed = first;
     let mut runs = Vec::new();
     let small = Setting::small().into_iter().map(|s| (s, pick(8, 125)));
-    for (setting, sequences) in small.chain(Setting::large().into_iter().map(|s| (s, pick(1, 20))))
-    {
+    let coded = Setting::coded().into_iter().map(|s| (s, pick(2, 60)));
+    let large = Setting::large().into_iter().map(|s| (s, pick(1, 20)));
+    for (setting, sequences) in small.chain(coded).chain(large) {
         runs.push(Run { setting, seed, sequences });
         seed += sequences;
     }

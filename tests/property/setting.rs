@@ -13,6 +13,10 @@ pub struct Setting {
     pub torture: bool,
     /// Bytes, well below what the programs hold at their peak; none leaves the card's memory.
     pub limit: Option<u64>,
+    /// Where pages are coded.
+    pub codec: &'static str,
+    /// Host memory for them.
+    pub host: &'static str,
     /// What is trusted.
     pub safety: &'static str,
     /// Cards in use.
@@ -38,6 +42,8 @@ impl Setting {
             mode: "rescue",
             torture: false,
             limit: Some(512 << 10),
+            codec: "auto",
+            host: "25%",
             safety: "standard",
             devices: 1,
             budget: SMALL,
@@ -93,6 +99,31 @@ impl Setting {
             .collect()
     }
 
+    /// Pages go to the device's store, to host memory, and from the one to the other.
+    pub fn coded() -> Vec<Setting> {
+        let mut all = Vec::new();
+        for codec in ["auto", "cpu"] {
+            for host in ["25%", "0", "1MiB"] {
+                for torture in [false, true] {
+                    let n = all.len();
+                    all.push(Setting {
+                        streams: STREAMS[n % STREAMS.len()],
+                        granularity: "64KiB",
+                        mode: if n % 2 == 0 { "rescue" } else { "active" },
+                        torture,
+                        limit: Some(4 << 20),
+                        codec,
+                        host,
+                        devices: 1 + (n / 3 % 2) as u64,
+                        budget: 16 << 20,
+                        ..Setting::plain()
+                    });
+                }
+            }
+        }
+        all
+    }
+
     /// What the environment says, without the files.
     pub fn variables(&self, seed: u64) -> Vec<(&'static str, String)> {
         let streams = match self.streams {
@@ -105,6 +136,8 @@ impl Setting {
             ("SIMCUDA_GRANULARITY", self.granularity.to_owned()),
             ("SIMCUDA_MEMORY", memory.to_owned()),
             ("SIMCUDA_DEVICES", self.devices.to_string()),
+            ("COLDPRESS_CODEC", self.codec.to_owned()),
+            ("COLDPRESS_HOST_LIMIT", self.host.to_owned()),
             ("COLDPRESS_MODE", self.mode.to_owned()),
             ("COLDPRESS_SAFETY", self.safety.to_owned()),
         ];
@@ -134,7 +167,8 @@ impl Setting {
     pub fn name(&self) -> String {
         let limit = self.limit.map_or("no limit".to_owned(), |l| format!("{} KiB", l >> 10));
         let torture = if self.torture { "torture" } else { "" };
-        let Setting { streams, granularity, mode, devices, .. } = self;
-        format!("{streams:<8}{granularity:<6} {devices} {mode:<7}{limit:<10}{torture:<8}")
+        let Setting { streams, granularity, mode, devices, codec, host, .. } = self;
+        let coded = format!("{codec} {host}");
+        format!("{streams:<8}{granularity:<6} {devices} {mode:<7}{limit:<10}{coded:<10}{torture:<8}")
     }
 }
