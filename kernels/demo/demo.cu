@@ -50,6 +50,22 @@ CP_KERNEL(cp_demo_digest, const uint32_t *data, uint64_t words, unsigned long lo
     }
 }
 
+// A bfloat16 number made of all bits of `h`: any sign and mantissa, and each smaller magnitude half as
+// likely as the one above it.
+CP_DEVICE_FN uint32_t cp_number(uint32_t h) {
+    uint32_t exponent = 121;
+    for (uint32_t rest = h >> 8; exponent > 100 && !(rest & 1); rest >>= 1) exponent--;
+    return (h & 1) << 15 | exponent << 7 | (h >> 1 & 127);
+}
+
+// data[i] becomes two numbers such as tensors hold, made of what it was.
+CP_KERNEL(cp_demo_numbers, uint32_t *data, uint64_t words) {
+    uint64_t i = cp_thread();
+    if (i >= words) return;
+    uint32_t h = cp_mix(data[i]);
+    data[i] = cp_number(h) << 16 | cp_number(cp_mix(h + 0x9E3779B9u));
+}
+
 struct cp_demo_row {
     const uint32_t *data;
     uint64_t words;

@@ -153,7 +153,10 @@ fn homes(device: &Device, group: &[u32], why: Why, site: &Site, work: &mut Work)
     let host = match work.arena.make_room(pages(own) + kept, config::host::headroom) {
         Ok(()) => true,
         Err(refusal) => {
-            say_why(&refusal);
+            // Where there is to be no host memory at all that is no news.
+            if work.arena.limit() > 0 {
+                say_why(&refusal);
+            }
             stats::page().refused_no_host_memory.add(1);
             false
         }

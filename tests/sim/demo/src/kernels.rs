@@ -73,6 +73,7 @@ pub struct Kernels {
     gather: Function,
     fan_in: Function,
     blend: Function,
+    numbers: Function,
     from_global: Function,
 }
 
@@ -87,6 +88,7 @@ pub enum Kernel {
     Gather,
     FanIn,
     FromGlobal,
+    Numbers,
 }
 
 impl Kernels {
@@ -118,6 +120,7 @@ impl Kernels {
             gather: find("cp_demo_gather")?,
             fan_in: find("cp_demo_fan_in")?,
             blend: find("cp_demo_blend")?,
+            numbers: find("cp_demo_numbers")?,
             from_global: find("cp_demo_from_global")?,
         })
     }
@@ -155,6 +158,7 @@ impl Kernels {
             Kernel::Gather => self.gather,
             Kernel::FanIn => self.fan_in,
             Kernel::FromGlobal => self.from_global,
+            Kernel::Numbers => self.numbers,
         };
         let grid = Grid::cover(words as usize, THREADS);
         let mut pointers: Vec<*mut c_void> = args

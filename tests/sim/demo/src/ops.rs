@@ -42,10 +42,22 @@ impl Job {
         self.submit(&what, lane, reads, &[out], |to| {
             to.kernels.launch(to.driver, kernel, words, args, form, to.stream)
         })?;
+        if kernel == Kernel::Digest { Ok(()) } else { self.numbers(lane, out, words) }
+    }
+
+    /// What a kernel has made of the start of `out`, as numbers of a tensor: arithmetic on words
+    /// leaves noise, which no job holds and nothing compresses.
+    fn numbers(&mut self, lane: Lane, out: Id, words: u64) -> Result<()> {
+        let (at, _) = self.span(out)?;
+        self.counts.launches += 1;
+        self.submit("launch Numbers", lane, &[], &[out], |to| {
+            let args = [Arg::Wide(at), Arg::Wide(words)];
+            to.kernels.launch(to.driver, Kernel::Numbers, words, &args, Form::Pointers, to.stream)
+        })?;
         Ok(())
     }
 
-    /// Random words everywhere.
+    /// Random numbers everywhere.
     pub fn fill(&mut self, out: Id) -> Result<()> {
         let (at, words) = self.span(out)?;
         let (lane, seed) = (self.lane(), self.random.next() as u32);
@@ -116,7 +128,7 @@ impl Job {
         self.submit("launch Blend", lane, &[a, b], &[out], |to| {
             to.kernels.blend(to.driver, args, to.stream)
         })?;
-        Ok(())
+        self.numbers(lane, out, words)
     }
 
     /// The start of `out` takes in [`FAN_IN`] buffers: sixteen pointers in one launch.
