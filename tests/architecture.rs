@@ -22,7 +22,7 @@ const USES: &[(&str, &str)] = &[
     ("heap", "LEAVES"),
     ("policy", "LEAVES"),
     ("vmm", "LEAVES driver"),
-    ("tier", "LEAVES driver codec"),
+    ("tier", "LEAVES driver codec heap vmm"),
     ("registry", "LEAVES driver"),
     ("residency", "LEAVES driver codec heap policy vmm tier registry"),
     // The driver's face. These four know each other: the exported table names the hooks, and the
@@ -55,6 +55,7 @@ const UNSAFE: &[&str] = &[
     "residency/mod.rs",
     "residency/scan.rs",
     "residency/section.rs",
+    "residency/stream.rs",
     "residency/submit.rs",
     "residency/thread.rs",
     "stats/file.rs",

@@ -89,13 +89,7 @@ fn run(
 }
 
 /// Runs it and checks what holds at every level.
-fn check(
-    place: &str,
-    (level, codec): (&str, &str),
-    streams: &str,
-    seed: u64,
-    rounds: u32,
-) -> Seen {
+fn check(place: &str, (level, codec): (&str, &str), streams: &str, seed: u64, rounds: u32) -> Seen {
     let (seen, outcome) = run(place, (level, codec), streams, seed, rounds);
     let what = format!("{place}, verify:{level}, codec:{codec}, {streams}, seed {seed}");
     // What `verify:restore` does not look for it does not find; nothing else is ever wrong.

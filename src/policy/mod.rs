@@ -76,9 +76,7 @@ impl Iterator for Victims<'_> {
                 continue;
             }
             let stays = |id: &u32| {
-                self.held.contains(id)
-                    || self.staying.contains(id)
-                    || !self.candidates.contains(id)
+                self.held.contains(id) || self.staying.contains(id) || !self.candidates.contains(id)
             };
             let Some(group) = with_namers(id, stays, &self.gone, self.namers) else {
                 self.named += 1;
@@ -124,11 +122,7 @@ mod tests {
         Candidate { id, bytes, last_use }
     }
 
-    fn groups(
-        all: &[Candidate],
-        held: &[u32],
-        namers: &[(u32, &[u32])],
-    ) -> (Vec<Vec<u32>>, u64) {
+    fn groups(all: &[Candidate], held: &[u32], namers: &[(u32, &[u32])]) -> (Vec<Vec<u32>>, u64) {
         let held: HashSet<u32> = held.iter().copied().collect();
         let namers = namers.iter().map(|&(named, by)| (named, by.to_vec())).collect();
         let mut victims = Victims::new(all, &held, &namers);

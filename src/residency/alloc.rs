@@ -7,7 +7,8 @@
 
 use super::block::{Allocation, BLOCKS, Block, Kind};
 use super::engine::{self, Device};
-use super::memory::{acquire, condemn, map_run, ready, spare_of};
+use super::freed::{condemn, ready, spare_of};
+use super::memory::{acquire, map_run};
 use super::patience::PATIENCE;
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
@@ -279,5 +280,5 @@ pub fn free_evicted(device: &'static Device, id: u32, block: &'static Block, tic
         return;
     }
     // Nothing on the device can still use what was not mapped.
-    super::memory::dismantle(device, id, ticket);
+    super::freed::dismantle(device, id, ticket);
 }

@@ -4,7 +4,7 @@ use super::alloc::{Order, begin_free, finish_free};
 use super::block::BLOCKS;
 use super::engine::{self, Device};
 use super::patience::PATIENCE;
-use super::{fence, memory, query, quiet, scratch, store, stream, ticket};
+use super::{fence, freed, memory, query, quiet, scratch, store, stream, ticket};
 use crate::driver::{CUresult, code};
 use crate::registry::contexts::{self, Context, Doubt};
 use crate::vmm;
@@ -64,7 +64,7 @@ pub fn going(ctx: Context, waited: bool, alive: bool) {
         // Once more where the driver refused. Not quiet in time: what is left in limbo goes with
         // the next rescue.
         let quiet = quiet::reach(PATIENCE, &ticket).or_else(|_| quiet::reach(PATIENCE, &ticket));
-        memory::retire(device, &mut ticket);
+        freed::retire(device, &mut ticket);
         if last {
             store::shrink(device, ticket::work(&mut ticket));
             scratch::close(device, ticket::work(&mut ticket));

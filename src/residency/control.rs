@@ -7,7 +7,7 @@ use super::patience::{self, Effort, PATIENCE, patiently};
 use super::query::{self, Found};
 use super::restore::{Pinned, restore};
 use super::ticket::{self, Ticket};
-use super::{evict, memory, quiet};
+use super::{evict, freed, memory, quiet};
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::stats;
 use std::sync::atomic::Ordering;
@@ -180,7 +180,7 @@ pub fn trim() {
     // Not quiet in time: what is still in use stays in limbo.
     let quiet = quiet::reach(PATIENCE, &ticket);
     for device in engine::devices() {
-        memory::retire(device, &mut ticket);
+        freed::retire(device, &mut ticket);
         memory::empty_pool(device);
     }
     drop(quiet);

@@ -6,7 +6,7 @@
 
 use super::evict::Why;
 use super::patience::PATIENCE;
-use super::{control, engine, evict, gauges, memory, prefetch, quiet, thread, ticket};
+use super::{control, engine, evict, freed, gauges, memory, prefetch, quiet, thread, ticket};
 use crate::config::{self, Mode};
 use crate::stats::{self, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,7 +63,7 @@ fn tidy() {
         if !device.heap.lock().abandoned.is_empty()
             && let Some(mut ticket) = ticket::try_take()
         {
-            memory::retire(device, &mut ticket);
+            freed::retire(device, &mut ticket);
         }
     }
 }
@@ -73,12 +73,12 @@ fn keep_free() {
     for device in engine::devices() {
         let wanted = config::get().watermark_for(device.limit);
         let charged = device.charged.load(Ordering::Relaxed);
-        let free = device.limit.saturating_sub(charged) + memory::reusable(device);
+        let free = device.limit.saturating_sub(charged) + freed::reusable(device);
         if free >= wanted {
             continue;
         }
         let Some(mut ticket) = ticket::try_take() else { return };
-        memory::retire(device, &mut ticket);
+        freed::retire(device, &mut ticket);
         if let Ok(Some(quiet)) = quiet::reach(PATIENCE / 10, &ticket) {
             let more = memory::available(device) + (wanted - free);
             evict::evict(device, more, Why::Room, &mut ticket, &quiet);

@@ -4,16 +4,15 @@
 //! has then passed), evict, out of memory; pooled handles of the wrong size are converted whenever
 //! that is enough. Every wait is bounded, and so is the whole (`patience.rs`).
 
-use super::block::{BLOCKS, Block, Extent, Kind};
-use super::engine::{Device, Heap};
+use super::block::{Block, Extent};
+use super::engine::Device;
 use super::evict::Why;
+use super::freed::retire;
 use super::patience::{self, Effort, patiently};
-use super::state::{Event, State};
 use super::ticket::{self, Ticket};
-use super::{engine, evict, quiet, shared, submit};
+use super::{evict, quiet, submit};
 use crate::driver::{CUresult, code};
 use crate::fault;
-use crate::heap::MAP;
 use crate::registry::globals;
 use crate::stats;
 use crate::vmm::{self, Handle};
@@ -349,153 +348,11 @@ pub fn runs(extents: &[Extent]) -> Vec<(u32, u32)> {
     out
 }
 
-/// Takes a freed block apart: mapping, handles, addresses, id. Its streams must have passed.
-pub fn dismantle(device: &Device, id: u32, ticket: &mut Ticket) {
-    let block = BLOCKS.get(id);
-    debug_assert_eq!(block.word.load().state(), State::Limbo);
-    if unmap_block(device, block, ticket).is_err() {
-        // Cannot be unmapped now: it stays in limbo until the next attempt.
-        device.heap.lock().condemned.push(id);
-        return;
-    }
-    let mut heap = device.heap.lock();
-    forget(device, &mut heap, id, block);
-}
-
-/// Returns addresses and id of a block that has no mapping any more.
-pub fn forget(device: &Device, heap: &mut Heap, id: u32, block: &Block) {
-    let granules = block.granules.load(Ordering::Relaxed);
-    let view = MAP.view();
-    let start = (block.base() - view.base()) >> view.shift();
-    view.set(start, u64::from(granules) + 1, 0);
-    heap.addresses.release(start - device.first_granule, u64::from(granules) + 1);
-    if block.word.apply(Event::Retire).is_ok() {
-        BLOCKS.release(id);
-    }
-}
-
-/// Dismantles freed blocks whose streams have passed; true if there were any.
-pub fn retire(device: &'static Device, ticket: &mut Ticket) -> bool {
-    let abandoned = std::mem::take(&mut device.heap.lock().abandoned);
-    for id in abandoned {
-        super::alloc::free_evicted(device, id, BLOCKS.get(id), ticket);
-    }
-    shared::sweep(device, ticket);
-    if let Some(id) = take_spare(device) {
-        keep(device, id);
-    }
-    let mut out = Vec::new();
-    {
-        let passed = |&id: &u32| {
-            let block = BLOCKS.get(id);
-            block.uses.load(Ordering::Acquire) == 0 && block.word.load().pins() == 0
-        };
-        let mut heap = device.heap.lock();
-        let mut granules = 0u64;
-        heap.warm.retain(|&size, ids| {
-            let gone = ids.extract_if(.., |id| passed(id));
-            let before = out.len();
-            out.extend(gone);
-            granules += u64::from(size) * (out.len() - before) as u64;
-            !ids.is_empty()
-        });
-        heap.warm_granules -= granules;
-        out.extend(heap.condemned.extract_if(.., |id| passed(id)));
-    }
-    for &id in &out {
-        dismantle(device, id, ticket);
-    }
-    !out.is_empty()
-}
-
 /// Physical bytes of a block.
 pub fn mapped_bytes(device: &Device, block: &Block) -> u64 {
     let granules: u64 =
         block.cold.lock().extents.iter().map(|e| u64::from(e.handle.granules)).sum();
     granules * device.sizes.granule
-}
-
-/// Bytes that could be handed out again without any eviction: pool and freed blocks.
-pub fn reusable(device: &Device) -> u64 {
-    let spare = match device.spare.load(Ordering::Acquire) {
-        0 => 0,
-        id => u64::from(BLOCKS.get(id).granules.load(Ordering::Relaxed)),
-    };
-    let heap = device.heap.lock();
-    (heap.pool.granules() + heap.warm_granules + spare) * device.sizes.granule
-}
-
-fn take_spare(device: &Device) -> Option<u32> {
-    Some(device.spare.swap(0, Ordering::AcqRel)).filter(|&id| id != 0)
-}
-
-/// Whether the freed block `id` may be given out again to whoever has passed `own`.
-pub fn ready(id: u32, own: u64) -> bool {
-    let block = BLOCKS.get(id);
-    block.uses.load(Ordering::Acquire) & !own == 0 && block.word.load().pins() == 0
-}
-
-/// The spare block, if it has exactly this size and is ready for `own`.
-pub fn spare_of(device: &Device, granules: u32, own: u64) -> Option<u32> {
-    let id = device.spare.load(Ordering::Acquire);
-    let fits =
-        |id: u32| BLOCKS.get(id).granules.load(Ordering::Relaxed) == granules && ready(id, own);
-    if id == 0 || !fits(id) {
-        return None;
-    }
-    device.spare.compare_exchange(id, 0, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-    // Taken and put back by others between look and take: it is the same block, not the same use.
-    if fits(id) {
-        return Some(id);
-    }
-    keep(device, id);
-    None
-}
-
-/// Puts a freed block on the list of those that are kept ready, whatever their sum.
-fn keep(device: &Device, id: u32) {
-    let granules = BLOCKS.get(id).granules.load(Ordering::Relaxed);
-    let mut heap = device.heap.lock();
-    heap.warm_granules += u64::from(granules);
-    heap.warm.entry(granules).or_default().push(id);
-}
-
-/// Frees one block whose allocations are all gone; what is freed last is kept at hand.
-pub fn condemn(device: &'static Device, id: u32) {
-    let block = BLOCKS.get(id);
-    let granules = block.granules.load(Ordering::Relaxed);
-    let may_stay = block.kind() == Kind::Single && !engine::latched();
-    let bytes = u64::from(granules) * device.sizes.granule;
-    if may_stay && bytes <= device.warm_cap() / 2 {
-        match device.spare.swap(id, Ordering::AcqRel) {
-            0 => {}
-            older => shelve(device, older, true),
-        }
-        return;
-    }
-    shelve(device, id, may_stay);
-}
-
-/// Keeps a freed block ready if it `may_stay` and there is room, else takes it apart as soon as
-/// its streams have passed.
-fn shelve(device: &'static Device, id: u32, may_stay: bool) {
-    let granules = BLOCKS.get(id).granules.load(Ordering::Relaxed);
-    {
-        let mut heap = device.heap.lock();
-        let room = (heap.warm_granules + u64::from(granules)) * device.sizes.granule;
-        if may_stay && room <= device.warm_cap() {
-            heap.warm_granules += u64::from(granules);
-            heap.warm.entry(granules).or_default().push(id);
-            return;
-        }
-        heap.condemned.push(id);
-    }
-    if let Some(mut ticket) = ticket::try_take() {
-        retire(device, &mut ticket);
-        if !device.pressed.load(Ordering::Relaxed) {
-            empty_pool(device);
-        }
-    }
 }
 
 /// Bytes in the pool.

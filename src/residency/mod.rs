@@ -5,23 +5,25 @@
 //!
 //! A reader's way through it: `state` (what can happen to a block), `block` (what a block is),
 //! `engine` (devices and sizes), `alloc` with `shared` and `slab` (giving out memory), `memory`
-//! (physical memory under the limit), `section` with `epoch`, `ticket`, `quiet`, `fence`, `holders`
+//! and `freed` (physical memory under the limit), `section` with `epoch`, `ticket`, `quiet`, `fence`, `holders`
 //! and `patience` (who may do what when, and who waits how long), `submit` (what a launch or copy
-//! goes through), `scan`, `evict` with `round`, `restore`, `coder` with `blob`, `store`, `scratch` and `stream`
-//! (how bytes are kept meanwhile), and `query`, `control`, `prefetch`, `contexts` for the outside.
+//! goes through), `scan`, `evict` with `round`, `restore`, `coder` and `decode` with `blob`, `store`, `scratch` and
+//! `stream` (how bytes are kept meanwhile), and `query`, `control`, `prefetch`, `contexts` for the outside.
 
 pub mod alloc;
-mod blob;
 #[cfg(debug_assertions)]
 pub mod audit;
+mod blob;
 pub mod block;
 mod coder;
 pub mod contexts;
 pub mod control;
+mod decode;
 pub mod engine;
 mod epoch;
 mod evict;
 mod fence;
+mod freed;
 mod gauges;
 mod holders;
 mod manager;

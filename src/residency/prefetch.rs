@@ -65,4 +65,3 @@ fn needed(device: &Device, id: u32) -> u64 {
     let parts = cold.blob.iter().flat_map(|blob| &blob.parts).filter(|part| part.pages.is_some());
     parts.map(|part| u64::from(part.granules) * device.sizes.granule).sum()
 }
-

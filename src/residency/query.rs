@@ -2,7 +2,7 @@
 
 use super::block::{Allocation, BLOCKS, Block, Cold, Kind};
 use super::engine::Device;
-use super::memory;
+use super::freed;
 use super::state::State;
 use crate::driver::CUdeviceptr;
 use crate::heap::MAP;
@@ -107,6 +107,6 @@ pub fn describe(id: u32) -> String {
 pub fn mem_info(device: &Device, real_free: u64, real_total: u64) -> (u64, u64) {
     let total = real_total.min(device.limit);
     let left = device.limit.saturating_sub(device.charged.load(Ordering::Acquire));
-    let free = left.min(real_free) + memory::reusable(device);
+    let free = left.min(real_free) + freed::reusable(device);
     (free.min(total), total)
 }

@@ -2,11 +2,12 @@
 //!
 //! Runs under the ticket, outside any launch section. Never loses data: without memory the block
 //! is away again with its copy intact. What is decoded is checked where it is used
-//! (`coder.rs`); what fails twice makes the block POISONED.
+//! (`decode.rs`); what fails twice makes the block POISONED.
 
 use super::blob::{Blob, release};
 use super::block::{BLOCKS, Block, Extent};
-use super::coder::{self, Failed, Job, Site};
+use super::coder::Site;
+use super::decode::{self, Failed, Job};
 use super::engine::{self, EVICTED};
 use super::memory::{acquire_with, map_run, unmap_block, unmap_those};
 use super::patience::Effort;
@@ -250,7 +251,7 @@ fn fill(
             return Err(Failed::Corrupt("its copy is not complete".to_owned()));
         }
     }
-    coder::decode(&Site::of(device, work)?, &jobs, work)
+    decode::decode(&Site::of(device, work)?, &jobs, work)
 }
 
 /// Unmaps what was mapped of a block that stays away. What is in place is mapped nowhere else.

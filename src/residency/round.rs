@@ -82,7 +82,8 @@ fn away(block: &Block, mut blob: Blob, fit: Fit) {
         let mut cold = block.cold.lock();
         let granules = |e: &Extent| (e.first, e.handle.granules);
         let rest = cold.extents.iter().map(granules);
-        let coded = |first| blob.parts.iter().any(|p| (p.first..p.first + p.granules).contains(&first));
+        let coded =
+            |first| blob.parts.iter().any(|p| (p.first..p.first + p.granules).contains(&first));
         let rest: Vec<_> = rest.filter(|&(first, _)| !coded(first)).collect();
         let part = |(first, granules)| Part { first, granules, pages: None };
         blob.parts.extend(rest.into_iter().map(part));

@@ -226,7 +226,7 @@ pub fn release(
         // Somebody who pins it now is about to allocate from it or to launch: it stays, and
         // `sweep` finds it if it is still empty later.
         if unlist(device, id, block) {
-            super::memory::condemn(device, id);
+            super::freed::condemn(device, id);
         }
     } else if let Some(mut ticket) = super::ticket::take_within(super::patience::PATIENCE) {
         // Else the next holder of the ticket sweeps.

@@ -5,9 +5,10 @@
 
 use super::blob::{Blob, Kept, Page, release_pages};
 use super::block::{BLOCKS, Block};
-use super::coder::{self, Site};
+use super::coder::Site;
+use super::decode;
 use super::engine::Device;
-use super::state::{Event, State};
+use super::state::Event;
 use super::ticket::Work;
 use super::{memory, scratch, stream};
 use crate::config;
@@ -101,20 +102,25 @@ fn settle_one(device: &Device, ctx: usize, bytes: &[u8], work: &mut Work) -> Opt
 /// bytes of it are free or nothing more can be moved.
 pub fn spill(site: &Site, wanted: u64, work: &mut Work) {
     let device = site.device;
-    let mut order: Vec<(u64, u32)> = blocks(device)
-        .map(|id| (BLOCKS.get(id).last_use.load(Ordering::Relaxed), id))
-        .collect();
+    let mut order: Vec<(u64, u32)> =
+        blocks(device).map(|id| (BLOCKS.get(id).last_use.load(Ordering::Relaxed), id)).collect();
     order.sort_unstable();
     let goal = work.store(device.ordinal).free().saturating_add(wanted);
     for (_, id) in order {
         if work.store(device.ordinal).free() >= goal {
             break;
         }
-        let moved = move_pages(site, BLOCKS.get(id), work, |_| true, |work, bytes| {
-            let pages = bytes.div_ceil(crate::codec::PAGE);
-            work.arena.make_room(pages, config::host::headroom).ok()?;
-            work.arena.take(bytes).map(Kept::Host)
-        });
+        let moved = move_pages(
+            site,
+            BLOCKS.get(id),
+            work,
+            |_| true,
+            |work, bytes| {
+                let pages = bytes.div_ceil(crate::codec::PAGE);
+                work.arena.make_room(pages, config::host::headroom).ok()?;
+                work.arena.take(bytes).map(Kept::Host)
+            },
+        );
         if moved.is_err() {
             break;
         }
@@ -155,7 +161,7 @@ fn blocks(device: &Device) -> impl Iterator<Item = u32> {
     BLOCKS.ids().filter(move |&id| {
         let block = BLOCKS.get(id);
         block.device() == ordinal
-            && block.word.load().state() == State::Compressed
+            && block.word.load().state().is_evicted()
             && block.cold.lock().blob.as_ref().is_some_and(|b| b.on_device() > 0)
     })
 }
@@ -235,7 +241,7 @@ fn move_batch(
     fault::point("store-moves", "");
     let all = moved.pages.len() == pages.len();
     let copied = copy(site, pages, &moved.pages, moved.work);
-    let proved = copied.and_then(|()| coder::prove(site, &moved.pages, moved.work));
+    let proved = copied.and_then(|()| decode::prove(site, &moved.pages, moved.work));
     if let Ok(true) = proved {
         pages.iter_mut().zip(&mut moved.pages).for_each(|(page, new)| std::mem::swap(*page, new));
     } else if proved.is_ok() {

@@ -154,8 +154,9 @@ impl<'a> Queue<'a> {
 
     /// Codes `count` pages; see `kernels/codec/codec.cu`. All arguments are device memory.
     pub fn encode(&self, kernels: Kernels, call: &Encode) -> Result<(), CUresult> {
-        let Encode { mut pages, mut lens, mut hint, mut count, mut to, mut blobs, mut scratch, .. } =
-            *call;
+        let Encode {
+            mut pages, mut lens, mut hint, mut count, mut to, mut blobs, mut scratch, ..
+        } = *call;
         let mut params: [*mut c_void; 7] = [
             (&raw mut pages).cast(),
             (&raw mut lens).cast(),
@@ -278,7 +279,9 @@ pub fn kernels(ctx: usize) -> Option<Kernels> {
         Err(code::OUT_OF_MEMORY) => None,
         Err(e) => {
             *REFUSED.lock() = true;
-            let text = format!("this card does not take the kernels (error {e}): pages are coded on the host");
+            let text = format!(
+                "this card does not take the kernels (error {e}): pages are coded on the host"
+            );
             crate::say::once("kernels", &text);
             None
         }

@@ -11,7 +11,9 @@ mod page;
 
 pub use cell::{BUCKETS, Counter, Histogram, Text};
 pub use file::{View, find, folder, list};
-pub use page::{COUNTERS, Command, DEVICES, DevicePage, MAGIC, MODES, Page, REASONS, Request, VERSION};
+pub use page::{
+    COUNTERS, Command, DEVICES, DevicePage, MAGIC, MODES, Page, REASONS, Request, VERSION,
+};
 
 use parking_lot::Mutex;
 use std::path::PathBuf;

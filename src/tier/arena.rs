@@ -159,10 +159,7 @@ impl Arena {
         let alone = self.space.pieces().count() == 1;
         let Some(entry) = self.pieces.get_mut(place.piece as usize) else { return };
         let Some(piece) = entry else { return };
-        if empty
-            && !alone
-            && self.space.pages() >= self.kept + Space::pages_in(piece.bytes)
-        {
+        if empty && !alone && self.space.pages() >= self.kept + Space::pages_in(piece.bytes) {
             self.bytes -= piece.bytes as u64;
             self.space.remove(place.piece);
             *entry = None;

@@ -169,6 +169,8 @@ impl Setting {
         let torture = if self.torture { "torture" } else { "" };
         let Setting { streams, granularity, mode, devices, codec, host, .. } = self;
         let coded = format!("{codec} {host}");
-        format!("{streams:<8}{granularity:<6} {devices} {mode:<7}{limit:<10}{coded:<10}{torture:<8}")
+        format!(
+            "{streams:<8}{granularity:<6} {devices} {mode:<7}{limit:<10}{coded:<10}{torture:<8}"
+        )
     }
 }
