@@ -47,6 +47,8 @@ struct Device {
     resident_bytes: u64,
     compressed_bytes: u64,
     spilled_bytes: u64,
+    store_bytes: u64,
+    store_used_bytes: u64,
     pooled_bytes: u64,
     limbo_bytes: u64,
     slab_bytes: u64,
@@ -167,6 +169,8 @@ fn device(page: &Page, index: usize, d: &DevicePage) -> Device {
         resident_bytes: d.resident.get(),
         compressed_bytes: d.compressed.get(),
         spilled_bytes: d.spilled.get(),
+        store_bytes: d.store.get(),
+        store_used_bytes: d.store_used.get(),
         pooled_bytes: d.pooled.get(),
         limbo_bytes: d.limbo.get(),
         slab_bytes: d.slabs.get(),
@@ -214,6 +218,7 @@ fn describe(out: &mut String, p: &Process) -> std::fmt::Result {
             ("resident", d.resident_bytes),
             ("compressed", d.compressed_bytes),
             ("spilled", d.spilled_bytes),
+            ("store", d.store_bytes),
             ("pooled", d.pooled_bytes),
             ("limbo", d.limbo_bytes),
             ("slabs", d.slab_bytes),
@@ -248,6 +253,18 @@ fn describe(out: &mut String, p: &Process) -> std::fmt::Result {
         p.launch_waits.count,
         Span::from_nanos(p.launch_waits.sum_ns)
     )?;
+    if counter("coded_bytes") > 0 {
+        let modes = ["zero", "const", "raw", "fields", "ints"]
+            .map(|mode| format!("{mode} {}", counter(&format!("pages_{mode}"))));
+        writeln!(
+            out,
+            "  coded {} to {} ({:.0} %); pages: {}",
+            Bytes(counter("coded_bytes")),
+            Bytes(counter("stored_bytes")),
+            100.0 * counter("stored_bytes") as f64 / counter("coded_bytes") as f64,
+            modes.join(", ")
+        )?;
+    }
     writeln!(
         out,
         "  verified {}, {} failed; host memory {} of {}",

@@ -129,15 +129,17 @@ pub const OPTIONS: &[Opt] = &[
         values: "on, strict, restore",
         later: &[],
         doc: "which copies are checked",
-        long: "`on`: before the original is given up the copy is decoded, the original is read \
-               once more, and their hashes are compared; at a restore what was stored is checked \
-               before it is sent and read back when it has arrived. A copy that is wrong at an \
+        long: "`on`: before the original is given up the copy is decoded from where it is kept, and \
+               its hash compared with that of the original; where pages are coded on the host the \
+               original is read once more for that. At a restore the hash of what has arrived in \
+               the buffer is checked before the buffer is used. A copy that is wrong at an \
                eviction is dropped and the original stays; after three of these nothing is \
                evicted any more. A restore that is wrong twice makes the buffer an error for \
                every operation on it, until it is freed. `strict`: as `on`, and an operation \
                waits for the verdict on what it needs (in this version `on` waits too). \
-               `restore`: only the checks at a restore, so bytes that change on their way out of \
-               the device are not noticed; an eviction moves half as many bytes.",
+               `restore`: only the checks at a restore. A copy that went wrong at an eviction is then an \
+               error at the restore, or with `codec:cpu` not noticed at all; an eviction does half \
+               the work.",
         since: "0.1",
         set: |config, text| {
             let values =

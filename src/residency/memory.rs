@@ -168,13 +168,14 @@ fn rescue(
                     return Ok(handles);
                 }
                 // What is pooled goes too if that is not enough: it may be what the card lacks.
-                let converted = convert(device, granules);
-                if converted && let Some(handles) = attempt(device, granules, why)? {
+                if convert(device, granules)
+                    && let Some(handles) = attempt(device, granules, why)?
+                {
                     return Ok(handles);
                 }
                 // Blocks that other operations hold pinned come free when those are submitted; what a
                 // module that is being unloaded names is known when it has gone.
-                evicted > 0 || converted || awaited || turns.is_none() || turns != globals::turns()
+                evicted > 0 || awaited || turns.is_none() || turns != globals::turns()
             }
             Ok(None) => true,
             // No fence there can cover everything: nothing is ever evicted.

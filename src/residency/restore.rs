@@ -192,9 +192,7 @@ fn map_missing(
     ticket: &mut Ticket,
     effort: Effort,
 ) -> Result<(), CUresult> {
-    let coded = blob.parts.iter().filter(|part| part.pages.is_some());
-    let coded: Vec<_> = coded.map(|part| (part.first, part.granules)).collect();
-    let gaps = missing(&coded, &block.cold.lock().extents);
+    let gaps = missing(&coded_runs(blob), &block.cold.lock().extents);
     for (first, granules) in gaps {
         let mapped = acquire_with(device, granules, ticket, effort)
             .and_then(|handles| map_run(device, block.base(), first, &handles));
@@ -211,6 +209,18 @@ fn map_missing(
         }
     }
     Ok(())
+}
+
+/// What is coded of a block, in runs: memory for one is asked for at once.
+fn coded_runs(blob: &Blob) -> Vec<(u32, u32)> {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for part in blob.parts.iter().filter(|part| part.pages.is_some()) {
+        match runs.last_mut() {
+            Some((first, n)) if *first + *n == part.first => *n += part.granules,
+            _ => runs.push((part.first, part.granules)),
+        }
+    }
+    runs
 }
 
 /// Parts of `runs` that no extent covers.

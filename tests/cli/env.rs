@@ -18,6 +18,7 @@ limit         20GiB      COLDPRESS_LIMIT        GPU memory the process may hold 
 host_limit    25%        default                host memory the process may hold for evicted bytes
 safety        standard   default                what must be proved before a buffer is evicted
 verify        on         default                which copies are checked
+codec         auto       default                where cold pages are compressed
 watermark     10%        default                free GPU memory that mode:active keeps
 restore_wait  30s        default                how long an operation waits for memory to restore what it needs
 free_sync     auto       default                whether a plain free waits for the device, as the driver's does

@@ -49,7 +49,7 @@ fn what_is_typed_wrong_is_refused() {
             &["--mode", "rehearse"],
             "mode:rehearse is not available in this version; mode:rescue stays",
         ),
-        (&["--conf", "codec:cpu"], "codec is not available in this version"),
+        (&["--conf", "oversubscribe:on"], "oversubscribe is not available in this version"),
         (
             &["--limit", "lots"],
             "limit takes a size (40GiB) or a share of the card (70%), not \"lots\"; limit:100% stays",

@@ -52,15 +52,18 @@ fn json_is_versioned_and_complete() {
     );
     assert_eq!(
         keys(&process["counters"]),
-        "allocations bytes_verified evict_mismatches evicted_bytes eviction_ns evictions frees launches \
-         oom_avoided oom_returned over_limit_launches poisoned pool_converted \
+        "allocations bytes_verified coded_bytes evict_mismatches evicted_bytes eviction_ns evictions frees \
+         launches oom_avoided oom_returned over_limit_launches pages_const pages_fields pages_ints \
+         pages_raw pages_zero poisoned pool_converted \
          refused_fence_timeout refused_no_host_memory refused_nothing_cold refused_scan_hit \
-         restored_bytes restores scan_bytes scan_ns scans verify_failures verify_repaired"
+         restored_bytes restores scan_bytes scan_ns scans \
+         store_compactions stored_bytes verify_failures verify_repaired"
     );
     assert_eq!(
         keys(&process["devices"][0]),
         "card_bytes charged_bytes compressed_bytes index limbo_bytes limit_bytes name peak_bytes \
-         pinned pooled_bytes resident_bytes slab_bytes spilled_bytes"
+         pinned pooled_bytes resident_bytes slab_bytes spilled_bytes \
+         store_bytes store_used_bytes"
     );
     assert_eq!(keys(&process["host"]), "held_bytes limit_bytes used_bytes");
     assert_eq!(keys(&process["launch_waits"]), "buckets count p50_ns p99_ns sum_ns");

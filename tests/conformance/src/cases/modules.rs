@@ -133,7 +133,7 @@ fn library_kernels(cx: &Cx) -> Outcome {
     }
     cx.library_unload(library)?;
     names.sort();
-    same("how many", names.len(), 8)?;
+    same("how many", names.len(), 9)?;
     holds("the first by name", names[0] == "cp_demo_axpy")
 }
 
