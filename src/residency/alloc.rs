@@ -7,7 +7,7 @@
 
 use super::block::{Allocation, BLOCKS, Block, Kind};
 use super::engine::{self, Device};
-use super::freed::{condemn, ready, spare_of};
+use super::freed::{self, condemn, ready, spare_of};
 use super::memory::{acquire, map_run};
 use super::patience::PATIENCE;
 use super::state::{Event, State};
@@ -80,6 +80,9 @@ fn single(device: &'static Device, request: Request) -> Result<CUdeviceptr, CUre
         block.last_use.store(super::now(), Ordering::Relaxed);
         // Cannot fail: the block is in limbo, off every list and unpinned (`take_warm`).
         block.word.apply(Event::Reuse).map_err(|_| code::UNKNOWN)?;
+        if block.uses.load(Ordering::Acquire) != 0 {
+            freed::taken_back(device, request.size);
+        }
         return Ok(block.base());
     }
     let handles = acquire(device, granules)?;
@@ -222,10 +225,16 @@ pub fn finish_free(freed: Freed, order: Order) {
             } else if let Order::After(bits) = order {
                 block.uses.fetch_or(bits, Ordering::AcqRel);
             }
+            if block.uses.load(Ordering::Acquire) != 0 {
+                freed::waits(device, freed.allocation.size);
+            }
             free_block(device, freed.id, block);
         }
         Kind::Shared => {
             let uses = remaining_uses(block, order);
+            if uses != 0 {
+                freed::waits(device, freed.allocation.size);
+            }
             shared::release(device, freed.id, block, freed.offset, freed.allocation.size, uses);
         }
         Kind::Slab => {
@@ -280,5 +289,5 @@ pub fn free_evicted(device: &'static Device, id: u32, block: &'static Block, tic
         return;
     }
     // Nothing on the device can still use what was not mapped.
-    super::freed::dismantle(device, id, ticket);
+    freed::dismantle(device, id, ticket);
 }

@@ -76,6 +76,10 @@ pub struct Device {
     pub peak: AtomicU64,
     /// Bytes that new allocations leave, so that evicted blocks can change places.
     pub reserve: AtomicU64,
+    /// Bytes that were freed while streams used them, since the last time all work was waited for.
+    pub waiting: AtomicU64,
+    /// After a wait for them that came to nothing: so many more are let be.
+    pub grace: AtomicU64,
     /// Set at the first shortage: from then on freed memory is kept ready.
     pub pressed: AtomicBool,
     /// The block freed last, if it is kept ready outside the lists: programs often ask for the
@@ -138,7 +142,17 @@ impl Device {
 
     /// Bytes of freed memory kept ready before the first shortage.
     pub fn warm_cap(&self) -> u64 {
-        if self.pressed.load(Ordering::Relaxed) { u64::MAX } else { (64 * MIB).min(self.limit / 8) }
+        if self.pressed.load(Ordering::Relaxed) { u64::MAX } else { self.slack() }
+    }
+
+    /// What a program may hold too much before anything is done about it.
+    pub fn slack(&self) -> u64 {
+        (64 * MIB).min(self.limit / 8)
+    }
+
+    /// Bytes of freed memory that may wait for streams; `used` is what the program holds.
+    pub fn cache(&self, used: u64) -> u64 {
+        self.slack() + used / 4
     }
 }
 
@@ -324,6 +338,8 @@ fn try_build() -> Result<Engine, &'static str> {
                 charged: AtomicU64::new(0),
                 peak: AtomicU64::new(0),
                 reserve: AtomicU64::new(0),
+                waiting: AtomicU64::new(0),
+                grace: AtomicU64::new(0),
                 pressed: AtomicBool::new(false),
                 spare: AtomicU32::new(0),
                 heap: Mutex::new(Heap {

@@ -1,14 +1,70 @@
 //! Blocks that were freed: kept ready for the next allocation of their size, and taken apart once
 //! their streams have passed.
+//!
+//! Freed memory that streams may still use is a cache for those streams, and for nobody else before
+//! all work was waited for. A program that never waits would fill the card with it. So where it is
+//! more than a share of what the program holds, an allocation waits for it rather than take more.
 
 use super::block::{BLOCKS, Block, Kind};
 use super::engine::{self, Device, Heap};
-use super::memory::{empty_pool, unmap_block};
+use super::memory::{empty_pool, pooled, unmap_block};
+use super::patience::PATIENCE;
+use super::quiet;
 use super::shared;
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
 use crate::heap::MAP;
 use std::sync::atomic::Ordering;
+
+/// Notes memory that was freed while streams use it.
+pub fn waits(device: &Device, bytes: u64) {
+    device.waiting.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// One of these streams takes it back.
+pub fn taken_back(device: &Device, bytes: u64) {
+    let less = |waiting: u64| Some(waiting.saturating_sub(bytes));
+    let _ = device.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+}
+
+/// All work was waited for.
+pub fn passed(device: &Device) {
+    device.waiting.store(0, Ordering::Relaxed);
+    device.grace.store(0, Ordering::Relaxed);
+}
+
+/// What waits, if that is more than a cache should hold.
+fn too_much(device: &Device) -> Option<u64> {
+    let waiting = device.waiting.load(Ordering::Relaxed);
+    if waiting <= device.slack().max(device.grace.load(Ordering::Relaxed)) {
+        return None;
+    }
+    Some(waiting).filter(|&waiting| waiting > device.cache(used(device)))
+}
+
+/// Bytes that the program holds.
+fn used(device: &Device) -> u64 {
+    let idle = device.waiting.load(Ordering::Relaxed) + pooled(device);
+    device.charged.load(Ordering::Relaxed).saturating_sub(idle)
+}
+
+/// Before more memory is taken: waits for what was freed, if that is too much to be left.
+pub fn catch_up(device: &'static Device, granules: u32) {
+    let there = || pooled(device) >= u64::from(granules) * device.sizes.granule;
+    if too_much(device).is_none() || engine::latched() || there() {
+        return;
+    }
+    let Some(mut ticket) = ticket::take_within(PATIENCE) else { return };
+    // Another thread may have waited meanwhile.
+    let Some(waiting) = too_much(device) else { return };
+    if let Ok(Some(quiet)) = quiet::reach(PATIENCE, &ticket) {
+        drop(quiet);
+        retire(device, &mut ticket);
+    } else {
+        // The device is at work on something long: nobody waits for it at every allocation.
+        device.grace.store(waiting * 2, Ordering::Relaxed);
+    }
+}
 
 /// Takes a freed block apart: mapping, handles, addresses, id. Its streams must have passed.
 pub fn dismantle(device: &Device, id: u32, ticket: &mut Ticket) {
@@ -134,10 +190,13 @@ pub fn condemn(device: &'static Device, id: u32) {
 /// its streams have passed.
 fn shelve(device: &'static Device, id: u32, may_stay: bool) {
     let granules = BLOCKS.get(id).granules.load(Ordering::Relaxed);
+    // What streams use cannot go anyway; meanwhile it may serve them.
+    let pending = BLOCKS.get(id).uses.load(Ordering::Acquire) != 0;
+    let cap = device.warm_cap().max(if pending { device.cache(used(device)) } else { 0 });
     {
         let mut heap = device.heap.lock();
         let room = (heap.warm_granules + u64::from(granules)) * device.sizes.granule;
-        if may_stay && room <= device.warm_cap() {
+        if may_stay && room <= cap {
             heap.warm_granules += u64::from(granules);
             heap.warm.entry(granules).or_default().push(id);
             return;

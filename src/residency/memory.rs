@@ -7,7 +7,7 @@
 use super::block::{Block, Extent};
 use super::engine::Device;
 use super::evict::Why;
-use super::freed::retire;
+use super::freed::{catch_up, retire};
 use super::patience::{self, Effort, patiently};
 use super::ticket::{self, Ticket};
 use super::{evict, quiet, submit};
@@ -87,6 +87,7 @@ fn create(device: &Device, granules: u32, exceed: bool) -> Result<Vec<Handle>, S
 
 /// Handles for `granules`, rescuing memory where needed.
 pub fn acquire(device: &'static Device, granules: u32) -> Result<Vec<Handle>, CUresult> {
+    catch_up(device, granules);
     let made = match at_once(device, granules, Why::Room, false) {
         Ok(None) => patiently(patience::deadline(), false, |ticket, effort| {
             rescue(device, granules, Why::Room, ticket, effort)

@@ -255,6 +255,48 @@ static void program_default(void)
     EXPECT(is(p, 7, 4 * MIB));
 }
 
+/* Memory of ever other sizes, freed while its stream still uses it, is not piled up. */
+static void program_limbo(int blocked)
+{
+    void *host, *stream, *other;
+    DO(cuMemAllocHost_v2, (void **, size_t), &host, 16 * MIB);
+    DO(cuStreamCreate, (void **, unsigned), &stream, 1);
+    DO(cuStreamCreate, (void **, unsigned), &other, 1);
+    if (blocked) DO(cuLaunchHostFunc, (void *, void (*)(void *), void *), other, blocks, NULL);
+    ptr_t kept = must(8 * MIB), p = 0;
+    set(kept, 9, 8 * MIB);
+    for (int i = 0; i < (blocked ? 30 : 90); i++) {
+        size_t n = 5 * MIB + (size_t)i * 65536;
+        DO(cuMemAllocAsync, (ptr_t *, size_t, void *), &p, n, stream);
+        DO(cuMemsetD8Async, (ptr_t, unsigned char, size_t, void *), p, i, n, stream);
+        DO(cuMemcpyDtoHAsync_v2, (void *, ptr_t, size_t, void *), host, p, n, stream);
+        FREE_ASYNC(p, stream);
+        if (blocked) continue;
+        DO(cuStreamSynchronize, (void *), stream);
+        for (size_t j = 0; j < n; j += 4096) EXPECT(((unsigned char *)host)[j] == i);
+    }
+    go_on = 1;
+    EXPECT(is(kept, 9, 8 * MIB));
+    EXPECT(stats().evictions == 0);
+}
+
+/* The same sizes again and again go round without anybody waiting. */
+static void program_cache(void)
+{
+    void *host, *stream;
+    ptr_t p[3];
+    DO(cuMemAllocHost_v2, (void **, size_t), &host, 2 * MIB);
+    DO(cuStreamCreate, (void **, unsigned), &stream, 1);
+    for (int round = 0; round < 40; round++) {
+        for (int i = 0; i < 3; i++) {
+            DO(cuMemAllocAsync, (ptr_t *, size_t, void *), &p[i], (5 + i) * MIB, stream);
+            USE(p[i], stream);
+        }
+        for (int i = 0; i < 3; i++) FREE_ASYNC(p[i], stream);
+    }
+    DO(cuStreamSynchronize, (void *), stream);
+}
+
 #define LAUNCH \
     (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **)
 
@@ -301,6 +343,8 @@ int main(int argc, char **argv)
     else if (!strcmp(name, "freed")) program_freed();
     else if (!strcmp(name, "streams")) program_streams();
     else if (!strcmp(name, "default")) program_default();
+    else if (!strcmp(name, "limbo")) program_limbo(argc > 2);
+    else if (!strcmp(name, "cache")) program_cache();
     else if (!strcmp(name, "exceed") && argc > 2) program_exceed(argv[2]);
     else return 2;
     return wrong;
