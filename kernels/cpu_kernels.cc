@@ -9,6 +9,7 @@
 
 #include "codec/decode.h"
 #include "codec/encode.h"
+#include "scan/words.h"
 
 #define CP_JOINED(name, isa) name##_##isa
 #define CP_JOIN(name, isa) CP_JOINED(name, isa)
@@ -114,6 +115,28 @@ CP_CPU_KERNEL(cp_pages_encode_v1, const uint8_t *const *pages, const uint32_t *l
         cp_encode_page(pages[i], lens[i], hint, &d[i], blobs + 65536ull * i, &own->encode, &own->packing);
 }
 
+// This one has no steps of a warp: each thread works alone, here one after another.
+struct Index {
+    uint32_t x;
+};
+thread_local Index threadIdx, blockIdx, gridDim;
+inline uint64_t __ldcs(const unsigned long long *at) { return *at; }
+inline unsigned long long atomicAdd(unsigned long long *at, unsigned long long more) {
+    const unsigned long long before = *at;
+    *at = before + more;
+    return before;
+}
+
+#include "scan/scan.cu"
+
+void cp_scan_v1_cpu(void **params) {
+    // A thread goes on from chunk to chunk whatever the grid is.
+    gridDim.x = 3;
+    for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++)
+        for (threadIdx.x = 0; threadIdx.x < CP_SCAN_THREADS; threadIdx.x++)
+            Unpacked<decltype(&cp_scan_v1)>::call(&cp_scan_v1, params);
+}
+
 }  // namespace
 
 // All kernels of the fatbin; `*count` says how many.
@@ -121,6 +144,7 @@ extern "C" __attribute__((visibility("hidden"))) const CpCpuKernel *CP_JOIN(cp_c
     static constexpr CpCpuKernel table[] = {
         CP_ROW(cp_pages_decode_v1),
         CP_ROW(cp_pages_encode_v1),
+        CP_ROW(cp_scan_v1),
     };
     *count = sizeof table / sizeof table[0];
     return table;

@@ -3,7 +3,7 @@
 #
 # usage: scripts/build-kernels.sh [--check | --counts]
 #
-#   (none)    writes kernels/demo/demo.ptx and kernels/codec/codec.fatbin
+#   (none)    writes kernels/demo/demo.ptx and kernels/coldpress.fatbin
 #   --check   compiles to a temporary folder and compares: exit 1 if a committed file differs
 #   --counts  compiles the codec's inner loops and counts their instructions: scripts/kernel-counts
 #
@@ -71,10 +71,10 @@ if grep -nE '\.file|/(home|root|tmp|usr)/' "$work/demo.ptx"; then
     echo "kernels/demo/demo.ptx: names a path" >&2
     exit 1
 fi
-compile kernels/codec/codec.cu "${FATBIN_FLAGS[@]}" -t 0 -o "$work/codec.fatbin" codec.cu
+compile kernels/coldpress.cu "${FATBIN_FLAGS[@]}" -t 0 -o "$work/coldpress.fatbin" coldpress.cu
 
 failed=0
-for made in kernels/demo/demo.ptx kernels/codec/codec.fatbin; do
+for made in kernels/demo/demo.ptx kernels/coldpress.fatbin; do
     new=$work/$(basename $made)
     if [ $what = build ]; then
         cp "$new" $made

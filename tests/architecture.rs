@@ -54,6 +54,7 @@ const UNSAFE: &[&str] = &[
     "residency/fence.rs",
     "residency/mod.rs",
     "residency/scan.rs",
+    "residency/search.rs",
     "residency/section.rs",
     "residency/stream.rs",
     "residency/submit.rs",

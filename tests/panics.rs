@@ -329,6 +329,7 @@ const PLACES: &[&str] = &[
     "quiet",
     "rescue",
     "kernels",
+    "search",
     "store-grows",
     "store-moves",
     "restore-begun",

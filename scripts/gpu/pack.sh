@@ -28,7 +28,7 @@ for name in coldpress cuda-conformance coldpress-demo-program \
         cp "$built/$name" "$folder/bin/$name"
 done
 cp -r scripts/gpu "$folder/scripts/"
-cp kernels/codec/codec.fatbin "$folder/bin/"
+cp kernels/coldpress.fatbin "$folder/bin/"
 # The same kernels for a processor, to compare with: not of this machine's kind, but of any newer than 2013.
 g++ -std=c++17 -O3 -shared -fPIC -mavx2 -mbmi -mbmi2 -mlzcnt -mpopcnt -fno-exceptions -fno-rtti \
     -DCP_ISA=bench '-DCP_EXPORT=extern "C"' -o "$folder/bin/libcpcodec.so" kernels/codec/cpu.cc

@@ -4,7 +4,7 @@ use super::alloc::{Order, begin_free, finish_free};
 use super::block::BLOCKS;
 use super::engine::{self, Device};
 use super::patience::PATIENCE;
-use super::{fence, freed, memory, query, quiet, scratch, store, stream, ticket};
+use super::{fence, freed, memory, query, quiet, scratch, search, store, stream, ticket};
 use crate::driver::{CUresult, code};
 use crate::registry::contexts::{self, Context, Doubt};
 use crate::vmm;
@@ -26,6 +26,7 @@ pub fn going(ctx: Context, waited: bool, alive: bool) {
     if !alive {
         contexts::gone(ctx);
         stream::context_gone(ctx);
+        search::context_gone(ctx);
         fence::context_going(ctx);
     }
     let live = contexts::live();
@@ -33,6 +34,7 @@ pub fn going(ctx: Context, waited: bool, alive: bool) {
     // A panic in the hook of a destroy leaves the rest to the next one.
     for lost in contexts::take_lost() {
         stream::context_gone(lost.handle);
+        search::context_gone(lost.handle);
         fence::context_going(lost.handle);
         ending.push(lost.handle);
     }
@@ -76,6 +78,7 @@ pub fn going(ctx: Context, waited: bool, alive: bool) {
         drop(quiet);
     }
     if alive {
+        search::context_going(ctx);
         stream::context_going(ctx);
     }
 }

@@ -7,7 +7,7 @@
 //! `engine` (devices and sizes), `alloc` with `shared` and `slab` (giving out memory), `memory`
 //! and `freed` (physical memory under the limit), `section` with `epoch`, `ticket`, `quiet`, `fence`, `holders`
 //! and `patience` (who may do what when, and who waits how long), `submit` (what a launch or copy
-//! goes through), `scan`, `evict` with `round`, `restore`, `coder` and `decode` with `blob`, `store`, `scratch` and
+//! goes through), `scan` with `search`, `evict` with `round`, `restore`, `coder` and `decode` with `blob`, `store`, `scratch` and
 //! `stream` (how bytes are kept meanwhile), and `query`, `control`, `prefetch`, `contexts` for the outside.
 
 pub mod alloc;
@@ -36,6 +36,7 @@ mod restore;
 mod round;
 mod scan;
 mod scratch;
+mod search;
 mod section;
 mod shared;
 mod slab;

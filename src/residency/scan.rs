@@ -11,6 +11,7 @@ use super::block::{BLOCKS, Kind};
 use super::fence;
 use super::memory::runs;
 use super::state::State;
+use super::search::{self, Range};
 use super::stream::download;
 use super::ticket::{STAGING, Work};
 use crate::driver::{CUresult, code};
@@ -18,7 +19,7 @@ use crate::fault;
 use crate::heap::{MAP, View};
 use crate::registry::{globals, host};
 use crate::stats;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -32,6 +33,23 @@ pub struct Hits {
     pub hosts: HashSet<u64>,
 }
 
+/// What one word points into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hit {
+    /// A granule of the heap.
+    Granule(u64),
+    /// A page of pinned host memory.
+    Host(u64),
+}
+
+impl Hit {
+    /// Out of what the kernel says (`cp_scan_target`).
+    pub fn told(target: u64) -> Hit {
+        const HOST: u64 = 1 << 39;
+        if target & HOST == 0 { Hit::Granule(target) } else { Hit::Host((target & !HOST) << 12) }
+    }
+}
+
 /// The two ranges a scan looks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Targets {
@@ -43,6 +61,12 @@ impl Targets {
     /// The heap and what the program has pinned, as they are now.
     pub fn now() -> Targets {
         Targets { view: MAP.view(), host: host::bounds() }
+    }
+
+    /// As the kernel takes them: start and bytes of the heap, of host memory, log2 of the granule.
+    pub fn told(&self) -> [u64; 5] {
+        let (view, host) = (&self.view, self.host);
+        [view.base(), view.span(), host.0, host.1, u64::from(view.shift())]
     }
 
     #[inline]
@@ -68,6 +92,13 @@ impl Hits {
         for word in rest.as_chunks::<8>().0 {
             self.look(u64::from_le_bytes(*word), targets, &mut last);
         }
+    }
+
+    fn insert(&mut self, hit: Hit) {
+        match hit {
+            Hit::Granule(granule) => self.granules.insert(granule),
+            Hit::Host(page) => self.hosts.insert(page),
+        };
     }
 
     fn look(&mut self, word: u64, targets: Targets, last: &mut u64) {
@@ -139,9 +170,11 @@ fn blocks_at(granules: &HashSet<u64>, but: Option<u32>) -> Vec<u32> {
 pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresult> {
     let targets = Targets::now();
     let mut graph = Graph::default();
-    let mut hits = Hits::default();
     let mut scanned = 0u64;
     let granule = 1u64 << targets.view.shift();
+    // By device. Source 0 is all that is no candidate, others are the candidates by number.
+    let mut ranges: BTreeMap<u8, Vec<Range>> = BTreeMap::new();
+    let mut sources = vec![0u32];
     fault::point("scan", "");
     for id in BLOCKS.ids() {
         let block = BLOCKS.get(id);
@@ -152,29 +185,43 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
         if !live {
             continue;
         }
-        let ctx = fence::context_on(block.device()).ok_or(code::INVALID_CONTEXT)?;
-        let runs = runs(&block.cold.lock().extents);
-        let candidate = candidates.contains(&id);
-        let mut own = Hits::default();
-        for (first, granules) in runs {
-            let start = block.base() + u64::from(first) * granule;
-            let bytes = u64::from(granules) * granule;
-            scanned += bytes;
-            let into = if candidate { &mut own } else { &mut hits };
-            device_range(ctx, start, bytes, targets, into, &mut work.staging)?;
+        let mut source = 0;
+        if candidates.contains(&id) {
+            source = sources.len() as u32;
+            sources.push(id);
         }
-        if candidate {
-            own.expose();
-            graph.names.insert(id, own.granules);
+        let of_device = ranges.entry(block.device()).or_default();
+        for (first, granules) in runs(&block.cold.lock().extents) {
+            let at = block.base() + u64::from(first) * granule;
+            of_device.push(Range { at, bytes: u64::from(granules) * granule, source });
         }
     }
+    if sources.len() > search::SOURCES {
+        return Err(code::OUT_OF_MEMORY);
+    }
+    let mut found: Vec<Hits> = vec![Hits::default(); sources.len()];
     let reading = globals::read().ok_or(code::NOT_READY)?;
-    for &(ptr, len, device) in &reading.all {
-        let Some(ctx) = fence::context_on(device) else { continue };
-        scanned += len as u64;
-        device_range(ctx, ptr, len as u64, targets, &mut hits, &mut work.staging)?;
+    for &(at, len, device) in &reading.all {
+        ranges.entry(device).or_default().push(Range { at, bytes: len as u64, source: 0 });
+    }
+    for (device, ranges) in ranges {
+        let Some(ctx) = fence::context_on(device) else {
+            // Nobody can be named by the globals of a context that has gone.
+            if ranges.iter().all(|range| range.source == 0 && !in_heap(range, targets)) {
+                continue;
+            }
+            return Err(code::INVALID_CONTEXT);
+        };
+        scanned += ranges.iter().map(|range| range.bytes).sum::<u64>();
+        device_ranges(ctx, &ranges, targets, &mut found, &mut work.staging)?;
     }
     drop(reading);
+    let mut found = found.into_iter();
+    let mut hits = found.next().unwrap_or_default();
+    for (own, &id) in found.zip(&sources[1..]) {
+        own.expose();
+        graph.names.insert(id, own.granules);
+    }
     // Asked even where nothing is pinned: while a block is away, the bytes of every copy to the
     // device have to be looked at.
     let probe = &raw const targets;
@@ -187,6 +234,35 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
     graph.held.extend(blocks_at(&hits.granules, None));
     stats::page().scan_bytes.add(scanned);
     Ok(graph)
+}
+
+/// Whether it is memory of ours.
+fn in_heap(range: &Range, targets: Targets) -> bool {
+    range.at.wrapping_sub(targets.view.base()) < targets.view.span()
+}
+
+/// Looks through memory of one device: a kernel does where it can, the host does the rest.
+fn device_ranges(
+    ctx: usize,
+    ranges: &[Range],
+    targets: Targets,
+    found: &mut [Hits],
+    staging: &mut [u8],
+) -> Result<(), CUresult> {
+    let (whole, odd): (Vec<Range>, Vec<Range>) =
+        ranges.iter().partition(|range| range.at % 8 == 0 && range.bytes % 8 == 0);
+    let into = |found: &mut [Hits], source: u32, hit| {
+        if let Some(hits) = found.get_mut(source as usize) {
+            hits.insert(hit);
+        }
+    };
+    let all = search::search(ctx, &whole, targets, |source, hit| into(found, source, hit))?;
+    let left = odd.iter().chain(if all { &[][..] } else { &whole });
+    for range in left {
+        let Some(hits) = found.get_mut(range.source as usize) else { continue };
+        device_range(ctx, range.at, range.bytes, targets, hits, staging)?;
+    }
+    Ok(())
 }
 
 fn device_range(

@@ -18,6 +18,7 @@ use std::marker::PhantomData;
 pub struct Kernels {
     encode: usize,
     decode: usize,
+    search: usize,
 }
 
 /// What we have in a context.
@@ -27,6 +28,11 @@ struct Ours {
     stream: Option<usize>,
     kernels: Option<Kernels>,
 }
+
+/// Threads of a block that works on a page.
+const WARP: u32 = 32;
+/// Threads of a block that searches.
+const SEARCHERS: u32 = 256;
 
 static OURS: Mutex<Vec<Ours>> = Mutex::new(Vec::new());
 
@@ -166,7 +172,7 @@ impl<'a> Queue<'a> {
             (&raw mut blobs).cast(),
             (&raw mut scratch).cast(),
         ];
-        self.launch(kernels.encode, call.warps, &mut params)
+        self.launch(kernels.encode, call.warps, WARP, &mut params)
     }
 
     /// Decodes `count` pages.
@@ -181,13 +187,32 @@ impl<'a> Queue<'a> {
             (&raw mut verdicts).cast(),
             (&raw mut scratch).cast(),
         ];
-        self.launch(kernels.decode, call.warps, &mut params)
+        self.launch(kernels.decode, call.warps, WARP, &mut params)
+    }
+
+    /// Searches memory for addresses; see `kernels/scan/scan.cu`.
+    pub fn search(&self, kernels: Kernels, call: &Search) -> Result<(), CUresult> {
+        /// More than any card runs at once.
+        const BLOCKS: u32 = 4096;
+        let Search { mut ranges, mut count, mut chunks, .. } = *call;
+        let Search { mut targets, mut found, mut room, mut taken, .. } = *call;
+        let mut params: [*mut c_void; 7] = [
+            (&raw mut ranges).cast(),
+            (&raw mut count).cast(),
+            (&raw mut chunks).cast(),
+            (&raw mut targets).cast(),
+            (&raw mut found).cast(),
+            (&raw mut room).cast(),
+            (&raw mut taken).cast(),
+        ];
+        self.launch(kernels.search, call.chunks.min(BLOCKS), SEARCHERS, &mut params)
     }
 
     fn launch(
         &self,
         function: usize,
-        warps: u32,
+        blocks: u32,
+        threads: u32,
         params: &mut [*mut c_void],
     ) -> Result<(), CUresult> {
         let (stream, none) = (self.stream, std::ptr::null_mut());
@@ -196,10 +221,10 @@ impl<'a> Queue<'a> {
         done(unsafe {
             (self.api.cuLaunchKernel)(
                 function as Handle,
-                warps,
+                blocks,
                 1,
                 1,
-                32,
+                threads,
                 1,
                 1,
                 0,
@@ -251,6 +276,25 @@ pub struct Decode {
     pub scratch: u64,
 }
 
+/// What [`Queue::search`] is called with: memory that host and device share.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// Ranges.
+    pub ranges: u64,
+    /// Number of them.
+    pub count: u32,
+    /// Chunks of them all.
+    pub chunks: u32,
+    /// Start and bytes of the heap, of pinned host memory, and log2 of the heap's granule.
+    pub targets: [u64; 5],
+    /// What was found, written.
+    pub found: u64,
+    /// Entries that it has room for.
+    pub room: u64,
+    /// How many there were, added to.
+    pub taken: u64,
+}
+
 /// Copies device memory to the host and waits; on an internal stream of `ctx`.
 pub fn download(ctx: usize, ptr: u64, out: &mut [u8]) -> Result<(), CUresult> {
     run(ctx, |queue| queue.down(ptr, out))
@@ -298,11 +342,13 @@ fn load(api: &'static driver::Api) -> Result<Kernels, CUresult> {
         done(unsafe { (api.cuModuleGetFunction)(&mut function, module, name.as_ptr()) })?;
         Ok(function as usize)
     };
-    let both = function(kernels::ENCODE)
-        .and_then(|encode| Ok(Kernels { encode, decode: function(kernels::DECODE)? }));
-    if both.is_err() {
+    let all = function(kernels::ENCODE).and_then(|encode| {
+        let (decode, search) = (function(kernels::DECODE)?, function(kernels::SCAN)?);
+        Ok(Kernels { encode, decode, search })
+    });
+    if all.is_err() {
         // SAFETY: made above, and nobody has it.
         unsafe { (api.cuModuleUnload)(module) };
     }
-    both
+    all
 }

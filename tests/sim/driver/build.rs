@@ -12,7 +12,7 @@ mod hash;
 
 const KERNELS: &str = "../../../kernels";
 /// What the library ships, below `KERNELS`.
-const FATBIN: &str = "codec/codec.fatbin";
+const FATBIN: &str = "coldpress.fatbin";
 
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
@@ -70,7 +70,7 @@ fn main() {
 /// The library's own kernels for the processor of this machine and of any other, and by what the
 /// image of the same kernels for a card is known.
 fn own_kernels(out: &Path) {
-    for folder in ["cpu_kernels.cc", "codec", FATBIN] {
+    for folder in ["cpu_kernels.cc", "codec", "scan", FATBIN] {
         println!("cargo:rerun-if-changed={KERNELS}/{folder}");
     }
     for (isa, flags) in
