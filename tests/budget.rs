@@ -45,6 +45,16 @@ fn what_waits_for_streams_is_not_piled_up() {
     }
 }
 
+/// It holds 63 MiB at most and frees 125.
+#[test]
+fn what_waits_in_holes_is_not_piled_up() {
+    let uncached = ("PYTORCH_NO_CUDA_MEMORY_CACHING", "1");
+    for streams in ["async", "lazy"] {
+        let done = run("holes", "256MiB", &[], &[("SIMCUDA_STREAMS", streams), uncached]);
+        assert!(peak(&done) <= 144 << 20, "{streams}: {}", peak(&done));
+    }
+}
+
 /// A device that is at work on something long is not waited for at every allocation.
 #[test]
 fn a_busy_device_is_asked_now_and_then() {

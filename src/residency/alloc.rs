@@ -80,9 +80,6 @@ fn single(device: &'static Device, request: Request) -> Result<CUdeviceptr, CUre
         block.last_use.store(super::now(), Ordering::Relaxed);
         // Cannot fail: the block is in limbo, off every list and unpinned (`take_warm`).
         block.word.apply(Event::Reuse).map_err(|_| code::UNKNOWN)?;
-        if block.uses.load(Ordering::Acquire) != 0 {
-            freed::taken_back(device, request.size);
-        }
         return Ok(block.base());
     }
     let handles = acquire(device, granules)?;
@@ -225,16 +222,10 @@ pub fn finish_free(freed: Freed, order: Order) {
             } else if let Order::After(bits) = order {
                 block.uses.fetch_or(bits, Ordering::AcqRel);
             }
-            if block.uses.load(Ordering::Acquire) != 0 {
-                freed::waits(device, freed.allocation.size);
-            }
             free_block(device, freed.id, block);
         }
         Kind::Shared => {
             let uses = remaining_uses(block, order);
-            if uses != 0 {
-                freed::waits(device, freed.allocation.size);
-            }
             shared::release(device, freed.id, block, freed.offset, freed.allocation.size, uses);
         }
         Kind::Slab => {

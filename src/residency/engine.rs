@@ -76,9 +76,7 @@ pub struct Device {
     pub peak: AtomicU64,
     /// Bytes that new allocations leave, so that evicted blocks can change places.
     pub reserve: AtomicU64,
-    /// Bytes that were freed while streams used them, since the last time all work was waited for.
-    pub waiting: AtomicU64,
-    /// After a wait for them that came to nothing: so many more are let be.
+    /// After a wait for freed memory that came to nothing: so much of it is let be.
     pub grace: AtomicU64,
     /// Set at the first shortage: from then on freed memory is kept ready.
     pub pressed: AtomicBool,
@@ -338,7 +336,6 @@ fn try_build() -> Result<Engine, &'static str> {
                 charged: AtomicU64::new(0),
                 peak: AtomicU64::new(0),
                 reserve: AtomicU64::new(0),
-                waiting: AtomicU64::new(0),
                 grace: AtomicU64::new(0),
                 pressed: AtomicBool::new(false),
                 spare: AtomicU32::new(0),

@@ -16,42 +16,44 @@ use super::ticket::{self, Ticket};
 use crate::heap::MAP;
 use std::sync::atomic::Ordering;
 
-/// Notes memory that was freed while streams use it.
-pub fn waits(device: &Device, bytes: u64) {
-    device.waiting.fetch_add(bytes, Ordering::Relaxed);
+/// Bytes that were freed and that streams may still use.
+fn waiting(device: &Device) -> u64 {
+    let pending = |id: u32| BLOCKS.get(id).uses.load(Ordering::Acquire) != 0;
+    let granules = |id: u32| u64::from(BLOCKS.get(id).granules.load(Ordering::Relaxed));
+    let spare = device.spare.load(Ordering::Acquire);
+    let (whole, shared) = {
+        let heap = device.heap.lock();
+        let all = heap.warm.values().flatten().chain(&heap.condemned).copied();
+        let all = all.chain(Some(spare).filter(|&id| id != 0));
+        let whole: u64 = all.filter(|&id| pending(id)).map(granules).sum();
+        (whole, heap.shared.clone())
+    };
+    let holes = |id: u32| -> u64 {
+        let cold = BLOCKS.get(id).cold.lock();
+        cold.holes.iter().filter(|hole| hole.uses != 0).map(|hole| hole.len).sum()
+    };
+    whole * device.sizes.granule + shared.into_iter().map(holes).sum::<u64>()
 }
 
-/// One of these streams takes it back.
-pub fn taken_back(device: &Device, bytes: u64) {
-    let less = |waiting: u64| Some(waiting.saturating_sub(bytes));
-    let _ = device.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-}
-
-/// All work was waited for.
-pub fn passed(device: &Device) {
-    device.waiting.store(0, Ordering::Relaxed);
-    device.grace.store(0, Ordering::Relaxed);
+/// Bytes that the program holds, or thereabouts.
+fn used(device: &Device, heap: &Heap) -> u64 {
+    let granules = |&id: &u32| u64::from(BLOCKS.get(id).granules.load(Ordering::Relaxed));
+    let condemned: u64 = heap.condemned.iter().map(granules).sum();
+    let idle = (heap.pool.granules() + heap.warm_granules + condemned) * device.sizes.granule;
+    device.charged.load(Ordering::Relaxed).saturating_sub(idle)
 }
 
 /// What waits, if that is more than a cache should hold.
 fn too_much(device: &Device) -> Option<u64> {
-    let waiting = device.waiting.load(Ordering::Relaxed);
-    if waiting <= device.slack().max(device.grace.load(Ordering::Relaxed)) {
-        return None;
-    }
-    Some(waiting).filter(|&waiting| waiting > device.cache(used(device)))
-}
-
-/// Bytes that the program holds.
-fn used(device: &Device) -> u64 {
-    let idle = device.waiting.load(Ordering::Relaxed) + pooled(device);
-    device.charged.load(Ordering::Relaxed).saturating_sub(idle)
+    let cache = device.cache(used(device, &device.heap.lock()));
+    let most = cache.max(device.grace.load(Ordering::Relaxed));
+    Some(waiting(device)).filter(|&waiting| waiting > most)
 }
 
 /// Before more memory is taken: waits for what was freed, if that is too much to be left.
 pub fn catch_up(device: &'static Device, granules: u32) {
-    let there = || pooled(device) >= u64::from(granules) * device.sizes.granule;
-    if too_much(device).is_none() || engine::latched() || there() {
+    let there = pooled(device) >= u64::from(granules) * device.sizes.granule;
+    if there || engine::latched() || too_much(device).is_none() {
         return;
     }
     let Some(mut ticket) = ticket::take_within(PATIENCE) else { return };
@@ -60,6 +62,7 @@ pub fn catch_up(device: &'static Device, granules: u32) {
     if let Ok(Some(quiet)) = quiet::reach(PATIENCE, &ticket) {
         drop(quiet);
         retire(device, &mut ticket);
+        device.grace.store(0, Ordering::Relaxed);
     } else {
         // The device is at work on something long: nobody waits for it at every allocation.
         device.grace.store(waiting * 2, Ordering::Relaxed);
@@ -192,11 +195,13 @@ fn shelve(device: &'static Device, id: u32, may_stay: bool) {
     let granules = BLOCKS.get(id).granules.load(Ordering::Relaxed);
     // What streams use cannot go anyway; meanwhile it may serve them.
     let pending = BLOCKS.get(id).uses.load(Ordering::Acquire) != 0;
-    let cap = device.warm_cap().max(if pending { device.cache(used(device)) } else { 0 });
     {
         let mut heap = device.heap.lock();
         let room = (heap.warm_granules + u64::from(granules)) * device.sizes.granule;
-        if may_stay && room <= cap {
+        let fits = |heap: &Heap| {
+            room <= device.warm_cap() || pending && room <= device.cache(used(device, heap))
+        };
+        if may_stay && fits(&heap) {
             heap.warm_granules += u64::from(granules);
             heap.warm.entry(granules).or_default().push(id);
             return;

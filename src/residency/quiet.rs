@@ -8,7 +8,7 @@ use super::block::BLOCKS;
 use super::fence::Fence;
 use super::state::State;
 use super::ticket::Ticket;
-use super::{engine, fence, freed, section, shared, slab};
+use super::{engine, fence, section, shared, slab};
 use crate::driver::CUresult;
 use crate::fault;
 use crate::stats;
@@ -83,7 +83,6 @@ fn settle() {
     for device in engine::devices() {
         slab::fenced(device);
         shared::fenced(device);
-        freed::passed(device);
     }
 }
 
@@ -98,5 +97,4 @@ pub fn limbo_passed(device: &engine::Device) {
     }
     slab::fenced(device);
     shared::fenced(device);
-    freed::passed(device);
 }

@@ -10,8 +10,8 @@
 use super::block::{BLOCKS, Kind};
 use super::fence;
 use super::memory::runs;
-use super::state::State;
 use super::search::{self, Range};
+use super::state::State;
 use super::stream::download;
 use super::ticket::{STAGING, Work};
 use crate::driver::{CUresult, code};

@@ -8,7 +8,6 @@
 use super::alloc::{Request, new_block, own_bits, publish, record};
 use super::block::{BLOCKS, Block, Cold, Hole, Kind};
 use super::engine::Device;
-use super::freed;
 use super::memory::{acquire, map_run};
 use super::restore::Pinned;
 use super::state::{Event, State};
@@ -89,30 +88,27 @@ fn from_hole(device: &Device, request: &Request, len: u64) -> Option<CUdeviceptr
         None
     } else {
         let mut cold = block.cold.lock();
-        take_hole(&mut cold, own, len).map(|(offset, uses)| {
+        let offset = take_hole(&mut cold, own, len);
+        if let Some(offset) = offset {
             cold.allocations.insert(offset, record(request));
-            if uses != 0 {
-                freed::taken_back(device, request.size);
-            }
-            offset
-        })
+        }
+        offset
     };
     let _ = block.word.apply(Event::Unpin);
     offset.map(|offset| block.base() + offset)
 }
 
-/// Where it was, and the streams that may still use it.
-fn take_hole(cold: &mut Cold, own: u64, len: u64) -> Option<(u64, u64)> {
+fn take_hole(cold: &mut Cold, own: u64, len: u64) -> Option<u64> {
     let fit = cold.holes.iter().enumerate().filter(|(_, h)| h.uses & !own == 0 && h.len >= len);
     let (at, _) = fit.min_by_key(|(_, h)| h.len)?;
     let hole = &mut cold.holes[at];
-    let taken = (hole.start, hole.uses);
+    let start = hole.start;
     hole.start += len;
     hole.len -= len;
     if hole.len == 0 {
         cold.holes.swap_remove(at);
     }
-    Some(taken)
+    Some(start)
 }
 
 /// Appends to the block; `Ok(None)` when it is full or no longer resident.
@@ -230,7 +226,7 @@ pub fn release(
         // Somebody who pins it now is about to allocate from it or to launch: it stays, and
         // `sweep` finds it if it is still empty later.
         if unlist(device, id, block) {
-            freed::condemn(device, id);
+            super::freed::condemn(device, id);
         }
     } else if let Some(mut ticket) = super::ticket::take_within(super::patience::PATIENCE) {
         // Else the next holder of the ticket sweeps.
@@ -320,8 +316,8 @@ mod tests {
         }
         assert_eq!(cold.holes, [Hole { start: 0, len: 20480, uses: 0 }]);
         add_hole(&mut cold.holes, Hole { start: 65536, len: 512, uses: 2 });
-        assert_eq!(take_hole(&mut cold, 0, 512), Some((0, 0)), "the small one waits for stream 1");
-        assert_eq!(take_hole(&mut cold, 2, 512), Some((65536, 2)), "which may reuse it at once");
+        assert_eq!(take_hole(&mut cold, 0, 512), Some(0), "the small one waits for stream 1");
+        assert_eq!(take_hole(&mut cold, 2, 512), Some(65536), "which may reuse it at once");
         assert_eq!(take_hole(&mut cold, 0, 1 << 20), None);
     }
 

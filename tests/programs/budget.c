@@ -280,6 +280,19 @@ static void program_limbo(int blocked)
     EXPECT(stats().evictions == 0);
 }
 
+/* The same where what is freed lies between what is kept, and the free names no stream and waits for none. */
+static void program_holes(void)
+{
+    void *stream;
+    DO(cuStreamCreate, (void **, unsigned), &stream, 1);
+    for (int i = 0; i < 150; i++) {
+        ptr_t p = must(5 * MIB / 4 + (size_t)(i % 4) * 4096);
+        DO(cuMemsetD8Async, (ptr_t, unsigned char, size_t, void *), p, i, MIB, stream);
+        if (i % 3) release(p);
+    }
+    EXPECT(stats().evictions == 0);
+}
+
 /* The same sizes again and again go round without anybody waiting. */
 static void program_cache(void)
 {
@@ -344,6 +357,7 @@ int main(int argc, char **argv)
     else if (!strcmp(name, "streams")) program_streams();
     else if (!strcmp(name, "default")) program_default();
     else if (!strcmp(name, "limbo")) program_limbo(argc > 2);
+    else if (!strcmp(name, "holes")) program_holes();
     else if (!strcmp(name, "cache")) program_cache();
     else if (!strcmp(name, "exceed") && argc > 2) program_exceed(argv[2]);
     else return 2;

@@ -216,9 +216,9 @@ int main(int argc, char **argv)
         for (int i = 0; i < BUFFERS; i++)
             allocate(&b[i], i < 2 ? (200 << 10) + any(500) * 1024 : (16 << 10) + any(80) * 1024 + any(2) * 4);
         for (int i = 0; i < BUFFERS; i++) {
-            /* The search for addresses copies as well: which copies are those of the buffer differs. */
+            /* What is read back of the buffer is among others: which copies are its own differs. */
             for (int n = 1; !strcmp(place, "down") && n <= 20; n++)
-                if (any(4) == 0) rule("cuMemcpyDtoHAsync_v2:%d=%zu@%d", n, k, (int)any(MOST));
+                if (any(9) == 0) rule("cuMemcpyDtoHAsync_v2:%d=%zu@%d", n, k, (int)any(MOST));
             for (int n = 1; !strcmp(place, "store") && n <= 4; n++)
                 if (any(4) == 0) rule("cuMemcpyDtoDAsync_v2:%d=%zu@%d", n, k, (int)any(MOST));
             kept += CALL(coldpress_evict, (const void *, const char *, unsigned), (void *)b[i].at, NULL, 0) != 0;
