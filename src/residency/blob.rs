@@ -59,18 +59,15 @@ impl Blob {
         self.parts.iter_mut().filter_map(|part| part.pages.as_mut()).flatten()
     }
 
-    /// Bytes of the block, wherever they are, less those in place.
-    pub fn bytes(&self) -> u64 {
-        self.pages().map(|page| page.descriptor.bytes() as u64).sum()
+    /// Granules that are coded. Asked often: a large block has very many pages, and few parts.
+    pub fn granules(&self) -> u64 {
+        let coded = self.parts.iter().filter(|part| part.pages.is_some());
+        coded.map(|part| u64::from(part.granules)).sum()
     }
 
-    /// Bytes that its pages take in the device's store.
-    pub fn on_device(&self) -> u64 {
-        let place = |page: &Page| match page.kept {
-            Kept::Device(place) => place.bytes() as u64,
-            _ => 0,
-        };
-        self.pages().map(place).sum()
+    /// True where pages of it are in the device's store.
+    pub fn is_stored(&self) -> bool {
+        self.pages().any(|page| matches!(page.kept, Kept::Device(_)))
     }
 
     /// Whether granule `first` of the block begins a part whose bytes are in place.
@@ -81,7 +78,7 @@ impl Blob {
 
     /// True where anything of it is still on the device, coded or in place.
     pub fn is_on_device(&self) -> bool {
-        self.parts.iter().any(|part| part.pages.is_none()) || self.on_device() > 0
+        self.parts.iter().any(|part| part.pages.is_none()) || self.is_stored()
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Site {
 pub enum Home {
     /// In the device's store, or until it can grow in drafts.
     Store,
+    /// In the device's store, or in the host tier, which has room.
+    Either,
     /// In the host tier, which has room.
     Host,
 }
@@ -135,6 +137,10 @@ fn place(device: &Device, home: Home, bytes: usize, work: &mut Work) -> Result<K
     let kept = match home {
         Home::Store => store::take(device, work, bytes).map(Kept::Device),
         Home::Host => work.arena.take(bytes).map(Kept::Host),
+        Home::Either => {
+            let stored = store::take(device, work, bytes).map(Kept::Device);
+            stored.or_else(|| work.arena.take(bytes).map(Kept::Host))
+        }
     };
     if let Some(kept) = kept {
         return Ok(kept);

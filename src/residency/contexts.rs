@@ -4,6 +4,7 @@ use super::alloc::{Order, begin_free, finish_free};
 use super::block::BLOCKS;
 use super::engine::{self, Device};
 use super::patience::PATIENCE;
+use super::state::State;
 use super::{fence, freed, memory, query, quiet, scratch, search, store, stream, ticket};
 use crate::driver::{CUresult, code};
 use crate::registry::contexts::{self, Context, Doubt};
@@ -76,10 +77,15 @@ pub fn going(ctx: Context, waited: bool, alive: bool) {
         contexts::gone(ctx);
         fence::context_going(ctx);
         drop(quiet);
-    }
-    if alive {
-        search::context_going(ctx);
-        stream::context_going(ctx);
+        if alive {
+            search::context_going(ctx);
+            stream::context_going(ctx);
+        }
+    } else {
+        // Whoever has held the ticket for so long may be using what we have there. It goes with the
+        // context.
+        search::context_gone(ctx);
+        stream::context_gone(ctx);
     }
 }
 
@@ -92,7 +98,8 @@ pub fn allow_peer(device: u8, peer: u8) -> Result<(), CUresult> {
     let access = device.access.fetch_or(1 << peer, Ordering::AcqRel) | 1 << peer;
     for id in BLOCKS.ids() {
         let block = BLOCKS.get(id);
-        if block.device() != device.ordinal || !block.word.load().state().is_mapped() {
+        // Parts of what is away may be in place: a restore leaves those as they are.
+        if block.device() != device.ordinal || block.word.load().state() == State::Vacant {
             continue;
         }
         grant(device, block, access)?;

@@ -177,9 +177,9 @@ fn largest_away(device: &Device) -> u64 {
         if block.device() != device.ordinal || !block.word.load().state().is_evicted() {
             return 0;
         }
-        block.cold.lock().blob.as_ref().map_or(0, |blob| blob.bytes())
+        block.cold.lock().blob.as_ref().map_or(0, |blob| blob.granules())
     };
-    BLOCKS.ids().map(away).max().unwrap_or(0)
+    BLOCKS.ids().map(away).max().unwrap_or(0) * device.sizes.granule
 }
 
 /// What is left where victims alone are not enough: gaps in the store, and the host tier for what
@@ -191,10 +191,17 @@ fn squeeze(site: &Site, want: u64, why: Why, work: &mut Work) {
         return;
     }
     store::compact(site, work);
-    // Nobody waits for more than there is.
-    if want <= device.limit && !enough(device, want, why, work) && work.arena.limit() > 0 {
-        let missing = want.saturating_sub(memory::available(device));
-        store::spill(site, missing, work);
+    let kept = if why == Why::Restore { 0 } else { pages(largest_away(device)) };
+    // Nobody waits for more than there is. Segments that are not quite empty give nothing back, so
+    // more than once.
+    while want <= device.limit && work.arena.limit() > 0 && !enough(device, want, why, work) {
+        let (used, missing) =
+            (work.store(device.ordinal).used(), want.saturating_sub(memory::available(device)));
+        store::spill(site, missing, kept, work);
+        store::compact(site, work);
+        if work.store(device.ordinal).used() >= used {
+            break;
+        }
     }
 }
 

@@ -167,7 +167,7 @@ fn usable(block: &Block) {
 /// Gives back what kept the bytes of a block that is usable again.
 fn finish(mut one: Filled, ticket: &mut Ticket) {
     let (id, started) = (one.id, one.started);
-    let bytes = one.blob.bytes();
+    let bytes = one.blob.granules() * one.device.sizes.granule;
     let work = ticket::work(ticket);
     release(Some(std::mem::take(&mut one.blob)), one.device.ordinal, work);
     store::shrink(one.device, work);

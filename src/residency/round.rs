@@ -4,7 +4,7 @@
 //! coded first makes the room for what follows. Blocks that name each other go together or not at
 //! all: all of them are coded before the first is unmapped.
 
-use super::blob::{Blob, Page, Part, release, release_pages};
+use super::blob::{Blob, Kept, Page, Part, release, release_pages};
 use super::block::{BLOCKS, Block, Extent};
 use super::coder::{self, Fit, Home, Site};
 use super::engine::{Device, EVICTED};
@@ -201,6 +201,15 @@ fn parts(extents: &[Extent], most: u32) -> Vec<(u32, u32)> {
     out
 }
 
+/// Bytes of pages that have no place yet.
+fn drafts(pages: &[Page]) -> u64 {
+    let draft = |page: &Page| match &page.kept {
+        Kept::Draft(bytes) => bytes.len() as u64,
+        _ => 0,
+    };
+    pages.iter().map(draft).sum()
+}
+
 /// Codes a victim; with `unmap` each part is unmapped as soon as it is coded.
 fn code(
     site: &mut Site,
@@ -213,6 +222,9 @@ fn code(
     let granule = site.device.sizes.granule;
     let most = (site.device.limit / 32).clamp(128 << 10, 64 << 20) / granule;
     let parts = parts(&round.victims[i].block.cold.lock().extents, most as u32);
+    // Of the whole group, where nothing is unmapped meanwhile.
+    let others = round.victims.iter().flat_map(|v| &v.blob.parts).filter_map(|p| p.pages.as_ref());
+    let mut waiting: u64 = if unmap { 0 } else { others.map(|pages| drafts(pages)).sum() };
     for (first, granules) in parts {
         if !site.on_device() {
             // What has left since may have made the room for the scratch.
@@ -222,7 +234,12 @@ fn code(
         let work = ticket::work(round.ticket);
         let from = victim.block.base() + u64::from(first) * granule;
         let whole = u64::from(granules) * granule;
-        let first_home = if homes.host && homes.host_first { Home::Host } else { Home::Store };
+        let first_home = match homes {
+            Homes { host: true, host_first: true } => Home::Host,
+            // The store cannot grow before something is unmapped, and that is not soon.
+            Homes { host: true, .. } if !unmap => Home::Either,
+            _ => Home::Store,
+        };
         let mut gained = false;
         for home in [first_home, Home::Host] {
             if home == Home::Host && !homes.host {
@@ -234,7 +251,20 @@ fn code(
                 return Err(e);
             }
             let stored: usize = pages.iter().map(|p| p.descriptor.stored()).sum();
-            gained = home == Home::Host || stored as u64 <= whole - whole / 16;
+            // What has no place yet waits in memory that nobody has allowed: only where there can be
+            // a place, and no more than a part.
+            let mut drafts = drafts(pages);
+            if drafts > 0 && !unmap {
+                drafts += waiting;
+            }
+            let hopeless = drafts > 0 && work.store(ordinal).next().is_none();
+            gained = home == Home::Host
+                || stored as u64 <= whole - whole / 16
+                    && !hopeless
+                    && (unmap || drafts <= most * granule);
+            if gained {
+                waiting = drafts;
+            }
             if gained {
                 break;
             }

@@ -200,20 +200,18 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
         return Err(code::OUT_OF_MEMORY);
     }
     let mut found: Vec<Hits> = vec![Hits::default(); sources.len()];
-    let reading = globals::read().ok_or(code::NOT_READY)?;
-    for &(at, len, device) in &reading.all {
-        ranges.entry(device).or_default().push(Range { at, bytes: len as u64, source: 0 });
-    }
     for (device, ranges) in ranges {
-        let Some(ctx) = fence::context_on(device) else {
-            // Nobody can be named by the globals of a context that has gone.
-            if ranges.iter().all(|range| range.source == 0 && !in_heap(range, targets)) {
-                continue;
-            }
-            return Err(code::INVALID_CONTEXT);
-        };
+        let ctx = fence::context_on(device).ok_or(code::INVALID_CONTEXT)?;
         scanned += ranges.iter().map(|range| range.bytes).sum::<u64>();
         device_ranges(ctx, &ranges, targets, &mut found, &mut work.staging)?;
+    }
+    // Copies reach them from any context; a kernel reaches those of its own context, and constants
+    // perhaps not.
+    let reading = globals::read().ok_or(code::NOT_READY)?;
+    for &(ptr, len, device) in &reading.all {
+        let Some(ctx) = fence::context_on(device) else { continue };
+        scanned += len as u64;
+        device_range(ctx, ptr, len as u64, targets, &mut found[0], &mut work.staging)?;
     }
     drop(reading);
     let mut found = found.into_iter();
@@ -236,12 +234,7 @@ pub fn graph(candidates: &HashSet<u32>, work: &mut Work) -> Result<Graph, CUresu
     Ok(graph)
 }
 
-/// Whether it is memory of ours.
-fn in_heap(range: &Range, targets: Targets) -> bool {
-    range.at.wrapping_sub(targets.view.base()) < targets.view.span()
-}
-
-/// Looks through memory of one device: a kernel does where it can, the host does the rest.
+/// Looks through blocks of one device: a kernel does where it can, the host does the rest.
 fn device_ranges(
     ctx: usize,
     ranges: &[Range],
@@ -249,15 +242,11 @@ fn device_ranges(
     found: &mut [Hits],
     staging: &mut [u8],
 ) -> Result<(), CUresult> {
-    let (whole, odd): (Vec<Range>, Vec<Range>) =
-        ranges.iter().partition(|range| range.at % 8 == 0 && range.bytes % 8 == 0);
-    let into = |found: &mut [Hits], source: u32, hit| {
+    let left = search::search(ctx, ranges, targets, |source, hit| {
         if let Some(hits) = found.get_mut(source as usize) {
             hits.insert(hit);
         }
-    };
-    let all = search::search(ctx, &whole, targets, |source, hit| into(found, source, hit))?;
-    let left = odd.iter().chain(if all { &[][..] } else { &whole });
+    })?;
     for range in left {
         let Some(hits) = found.get_mut(range.source as usize) else { continue };
         device_range(ctx, range.at, range.bytes, targets, hits, staging)?;

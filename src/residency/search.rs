@@ -83,19 +83,22 @@ pub fn context_going(ctx: usize) {
     }
 }
 
-/// Gives every address in `ranges`, memory that is mapped in `ctx`, to `found`, more than once
-/// perhaps. False where the host has to look itself: what was given until then is true, but not all.
+/// Gives every address in `ranges`, memory of our blocks, to `found`, more than once perhaps. The
+/// ranges that come back are those that the host has to read itself: what was found there is true,
+/// but not all.
 pub fn search(
     ctx: usize,
     ranges: &[Range],
     targets: Targets,
     mut found: impl FnMut(u32, Hit),
-) -> Result<bool, CUresult> {
-    let Some(kernels) = stream::kernels(ctx) else { return Ok(false) };
-    let Ok(shared) = shared(ctx) else { return Ok(false) };
+) -> Result<Vec<Range>, CUresult> {
+    let mut left = Vec::new();
+    let Some(kernels) = stream::kernels(ctx) else { return Ok(ranges.to_vec()) };
+    let Ok(shared) = shared(ctx) else { return Ok(ranges.to_vec()) };
     fault::point("search", "");
     let shared = shared as *mut Shared;
-    for batch in ranges.chunks(RANGES) {
+    let mut todo: Vec<&[Range]> = ranges.chunks(RANGES).collect();
+    while let Some(batch) = todo.pop() {
         let mut chunks = 0u32;
         for (i, range) in batch.iter().enumerate() {
             let words = range.bytes / 8;
@@ -103,9 +106,8 @@ pub fn search(
             // SAFETY: `i` is below RANGES; the memory is ours, and no kernel runs on it: the ticket
             // is held, and the last launch was waited for.
             unsafe { (&raw mut (*shared).ranges[i]).write_volatile(told) };
-            let more = u32::try_from(words.div_ceil(CHUNK)).ok();
-            let Some(sum) = more.and_then(|n| chunks.checked_add(n)) else { return Ok(false) };
-            chunks = sum;
+            // No card has so much memory that they could not be counted.
+            chunks = chunks.saturating_add(words.div_ceil(CHUNK) as u32);
         }
         // SAFETY: as above.
         unsafe { (&raw mut (*shared).taken).write_volatile(0) };
@@ -133,8 +135,12 @@ pub fn search(
             found((entry >> 40) as u32, Hit::told(entry & ((1 << 40) - 1)));
         }
         if taken > ROOM {
-            return Ok(false);
+            // In fewer ranges there may be few enough.
+            match batch {
+                [one] => left.push(*one),
+                many => todo.extend([&many[..many.len() / 2], &many[many.len() / 2..]]),
+            }
         }
     }
-    Ok(true)
+    Ok(left)
 }

@@ -99,13 +99,15 @@ fn settle_one(device: &Device, ctx: usize, bytes: &[u8], work: &mut Work) -> Opt
 }
 
 /// Makes the store smaller by moving blocks on to the host tier, coldest first, until `wanted`
-/// bytes of it are free or nothing more can be moved.
-pub fn spill(site: &Site, wanted: u64, work: &mut Work) {
+/// bytes of it are free or nothing more can be moved. `kept` pages of the host tier stay free.
+pub fn spill(site: &Site, wanted: u64, kept: usize, work: &mut Work) {
     let device = site.device;
     let mut order: Vec<(u64, u32)> =
         blocks(device).map(|id| (BLOCKS.get(id).last_use.load(Ordering::Relaxed), id)).collect();
     order.sort_unstable();
     let goal = work.store(device.ordinal).free().saturating_add(wanted);
+    // Asked for many pages at a time: the question is not cheap.
+    let mut granted = 0;
     for (_, id) in order {
         if work.store(device.ordinal).free() >= goal {
             break;
@@ -116,8 +118,13 @@ pub fn spill(site: &Site, wanted: u64, work: &mut Work) {
             work,
             |_| true,
             |work, bytes| {
-                let pages = bytes.div_ceil(crate::codec::PAGE);
-                work.arena.make_room(pages, config::host::headroom).ok()?;
+                if granted == 0 {
+                    let room = |n: usize, work: &mut Work| {
+                        work.arena.make_room(n + kept, config::host::headroom).is_ok().then_some(n)
+                    };
+                    granted = room(BATCH, work).or_else(|| room(1, work))?;
+                }
+                granted -= 1;
                 work.arena.take(bytes).map(Kept::Host)
             },
         );
@@ -162,7 +169,7 @@ fn blocks(device: &Device) -> impl Iterator<Item = u32> {
         let block = BLOCKS.get(id);
         block.device() == ordinal
             && block.word.load().state().is_evicted()
-            && block.cold.lock().blob.as_ref().is_some_and(|b| b.on_device() > 0)
+            && block.cold.lock().blob.as_ref().is_some_and(Blob::is_stored)
     })
 }
 
