@@ -1,0 +1,23 @@
+//! What the library has in a context ends with it, and is not touched when it has gone already.
+
+mod support;
+
+use std::time::Duration;
+use support::{Run, compile};
+
+#[test]
+fn a_context_that_has_ended_unexpectedly_is_left_alone() {
+    let include = format!("-I{}/include", env!("CARGO_MANIFEST_DIR"));
+    let program = compile("released", "released", &[&include, "-ldl"]);
+    for codec in ["auto", "cpu"] {
+        let outcome = Run::preloaded(&program)
+            .env("SIMCUDA_MEMORY", "64MiB")
+            .env("SIMCUDA_GRANULARITY", "64KiB")
+            .env("COLDPRESS_CODEC", codec)
+            .timeout(Duration::from_secs(60))
+            .outcome();
+        assert!(!outcome.hung && outcome.status.success(), "{codec}: {outcome:#?}");
+        // Otherwise this was not the last release, and nothing was tested.
+        assert_eq!(outcome.stdout, "active 0\n", "{codec}");
+    }
+}
