@@ -24,21 +24,21 @@ pub fn doubt(ctx: usize) -> Option<Doubt> {
 /// all its work has finished. Without `alive` it has gone already, and nothing is called in it.
 pub fn going(ctx: Context, waited: bool, alive: bool) {
     let Context { handle: ctx, device } = ctx;
+    // A panic in the hook of a destroy leaves the rest to the next one.
+    let mut ending: Vec<usize> = contexts::take_lost().iter().map(|lost| lost.handle).collect();
     if !alive {
         contexts::gone(ctx);
-        stream::context_gone(ctx);
-        search::context_gone(ctx);
-        fence::context_going(ctx);
+        ending.push(ctx);
+    }
+    for &gone in &ending {
+        stream::context_gone(gone);
+        search::context_gone(gone);
+        fence::context_going(gone);
+    }
+    if alive {
+        ending.push(ctx);
     }
     let live = contexts::live();
-    let mut ending = vec![ctx];
-    // A panic in the hook of a destroy leaves the rest to the next one.
-    for lost in contexts::take_lost() {
-        stream::context_gone(lost.handle);
-        search::context_gone(lost.handle);
-        fence::context_going(lost.handle);
-        ending.push(lost.handle);
-    }
     // Work of other contexts may use the memory too.
     let passed = waited && !live.iter().any(|c| c.handle != ctx) && !contexts::in_doubt();
     if let (true, Some(device)) = (passed, engine::device_of(device)) {
@@ -77,10 +77,9 @@ pub fn going(ctx: Context, waited: bool, alive: bool) {
         contexts::gone(ctx);
         fence::context_going(ctx);
         drop(quiet);
-        if alive {
-            search::context_going(ctx);
-            stream::context_going(ctx);
-        }
+        // Finds nothing where the context has gone already.
+        search::context_going(ctx);
+        stream::context_going(ctx);
     } else {
         // Whoever has held the ticket for so long may be using what we have there. It goes with the
         // context.
