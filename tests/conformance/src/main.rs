@@ -8,6 +8,7 @@ mod cases;
 mod context;
 mod measure;
 mod options;
+mod processes;
 mod run;
 
 use options::{Command, HELP};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Command::BeforeInit(path) => run::before_init(&path).and_then(|text| say(&text)),
         Command::Describe => run::describe().and_then(|text| say(&text)),
         Command::Measure(name) => run::measure(&name).and_then(|text| say(&text)),
-        Command::One(name) => run::one(&name).and_then(|text| say(&text)),
+        Command::Cases(names) => run::some(&names, say),
         Command::Suite { filter, json } => match run::suite(filter.as_deref(), json) {
             Ok((text, true)) => say(&text),
             Ok((text, false)) => {

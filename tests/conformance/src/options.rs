@@ -27,8 +27,8 @@ pub enum Command {
     Describe,
     /// One measurement, as JSON.
     Measure(String),
-    /// One case, in this process, as JSON: how the suite starts itself for isolated cases.
-    One(String),
+    /// Cases by name, in this process, a line of JSON each: how the suite starts itself.
+    Cases(Vec<String>),
     /// Load the driver at a path and ask it without initialising it.
     BeforeInit(String),
     /// The suite.
@@ -51,7 +51,7 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Command, String>
             "--list" => return Ok(Command::List),
             "--describe" => return Ok(Command::Describe),
             "--measure" => return Ok(Command::Measure(value()?)),
-            "--one" => return Ok(Command::One(value()?)),
+            "--cases" => return Ok(Command::Cases(arguments.collect())),
             "--before-init" => return Ok(Command::BeforeInit(value()?)),
             "--filter" => filter = Some(value()?),
             "--json" => json = true,

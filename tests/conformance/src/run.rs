@@ -4,10 +4,10 @@ use crate::case::{Case, Outcome, Stop};
 use crate::cases;
 use crate::context::Cx;
 use crate::measure;
+use crate::processes;
 use cuda_client::{Driver, Lookup};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::process::Command;
 
 /// Names and expectations.
 pub fn list() -> String {
@@ -56,11 +56,25 @@ pub fn before_init(path: &str) -> Result<String, String> {
     Ok(cases::ask_before_init(&driver))
 }
 
-/// One case in this process, as JSON.
-pub fn one(name: &str) -> Result<String, String> {
-    let case = cases::all().into_iter().find(|case| case.name == name);
-    let case = case.ok_or_else(|| format!("no case is called {name}"))?;
-    Ok(outcome_json((case.run)(&start()?)).to_string())
+/// Cases in this process, a line of JSON for each as soon as it is known. Ends at the first that
+/// fails: it may have spoiled the context for those that follow.
+pub fn some(
+    names: &[String],
+    mut tell: impl FnMut(&str) -> Result<(), String>,
+) -> Result<(), String> {
+    let all = cases::all();
+    let cx = start()?;
+    for name in names {
+        let case = all.iter().find(|case| case.name == name);
+        let case = case.ok_or_else(|| format!("no case is called {name}"))?;
+        let outcome = (case.run)(&cx);
+        let failed = matches!(outcome, Err(Stop::Fail(_)));
+        tell(&outcome_json(outcome).to_string())?;
+        if failed {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn outcome_json(outcome: Outcome) -> Value {
@@ -68,29 +82,6 @@ fn outcome_json(outcome: Outcome) -> Value {
         Ok(()) => json!({"result": "passed"}),
         Err(Stop::Skip(why)) => json!({"result": "skipped", "message": why}),
         Err(Stop::Fail(why)) => json!({"result": "failed", "message": why}),
-    }
-}
-
-/// Runs a case in a process of its own: what it ruins stays there.
-fn isolated(case: &Case) -> Outcome {
-    let program = std::env::current_exe().map_err(|e| Stop::fail(e.to_string()))?;
-    let output = Command::new(program)
-        .args(["--one", case.name])
-        .output()
-        .map_err(|e| Stop::fail(e.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    // A driver may print; our line is the last.
-    let said = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
-    let Some(said) = said else {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let last = errors.lines().last().unwrap_or("no output").to_owned();
-        return Err(Stop::fail(format!("its process ended with {}: {last}", output.status)));
-    };
-    let message = said["message"].as_str().unwrap_or_default().to_owned();
-    match said["result"].as_str() {
-        Some("passed") => Ok(()),
-        Some("skipped") => Err(Stop::Skip(message)),
-        _ => Err(Stop::Fail(message)),
     }
 }
 
@@ -104,15 +95,14 @@ struct Totals {
 
 /// Runs the suite; the text to print and whether nothing failed.
 pub fn suite(filter: Option<&str>, as_json: bool) -> Result<(String, bool), String> {
-    let cx = start()?;
+    let driver = described(&start()?);
     let wanted = |case: &Case| filter.is_none_or(|part| case.name.contains(part));
     let chosen: Vec<Case> = cases::all().into_iter().filter(wanted).collect();
     if chosen.is_empty() {
         return Err(format!("no case's name contains {}", filter.unwrap_or_default()));
     }
     let (mut totals, mut text, mut rows) = (Totals::default(), String::new(), Vec::new());
-    for case in &chosen {
-        let outcome = if case.isolated { isolated(case) } else { (case.run)(&cx) };
+    for (case, outcome) in chosen.iter().zip(processes::outcomes(&chosen)) {
         totals.unseen += usize::from(case.seen_on.is_none());
         match &outcome {
             Ok(()) => totals.passed += 1,
@@ -142,7 +132,7 @@ pub fn suite(filter: Option<&str>, as_json: bool) -> Result<(String, bool), Stri
         let document = json!({
             "schema": "cuda.conformance",
             "version": 1,
-            "driver": described(&cx),
+            "driver": driver,
             "passed": passed,
             "failed": failed,
             "skipped": skipped,
