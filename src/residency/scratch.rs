@@ -14,8 +14,9 @@ use crate::vmm;
 const EACH: u64 = (2 * PAGE + 64 + SPACE) as u64;
 /// Work space of one warp.
 const SPACE: usize = if ENCODE_SCRATCH > DECODE_SCRATCH { ENCODE_SCRATCH } else { DECODE_SCRATCH };
-/// No more than this, on a card of any size.
-const MOST: u64 = 32 << 20;
+/// No more than this, on a card of any size. A page keeps one warp busy, so a large card would like more; but
+/// until as much has come free pages are worked on by the host.
+const MOST: u64 = 64 << 20;
 
 /// Where things are in it. Room for as many pages and warps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

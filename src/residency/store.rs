@@ -9,8 +9,9 @@ use super::coder::Site;
 use super::decode;
 use super::engine::Device;
 use super::state::Event;
-use super::ticket::Work;
+use super::ticket::{STAGING, Work};
 use super::{memory, scratch, stream};
+use crate::codec::PAGE;
 use crate::config;
 use crate::driver::{CUresult, code};
 use crate::fault;
@@ -73,29 +74,57 @@ pub fn settle<'a>(
     pages: impl Iterator<Item = &'a mut Page>,
     work: &mut Work,
 ) {
-    for page in pages {
-        if let Kept::Draft(bytes) = &page.kept
-            && let Some(kept) = settle_one(device, ctx, bytes, work)
-        {
-            page.kept = kept;
-        }
+    let mut drafts: Vec<&mut Page> =
+        pages.filter(|page| matches!(page.kept, Kept::Draft(_))).collect();
+    // All of them fit into the buffer that they are read back to.
+    for some in drafts.chunks_mut(STAGING / PAGE) {
+        settle_some(device, ctx, some, work);
     }
 }
 
-fn settle_one(device: &Device, ctx: usize, bytes: &[u8], work: &mut Work) -> Option<Kept> {
-    let Some(place) = take(device, work, bytes.len()) else {
-        return work.arena.store(bytes).map(Kept::Host);
-    };
-    let at = work.store(device.ordinal).address(place);
-    let Work { back, .. } = work;
-    let back = &mut back[..bytes.len()];
-    let arrived = stream::upload(ctx, at, bytes).and_then(|()| stream::download(ctx, at, back));
-    if arrived.is_ok() && back == bytes {
-        return Some(Kept::Device(place));
+fn settle_some(device: &Device, ctx: usize, pages: &mut [&mut Page], work: &mut Work) {
+    let room = Vec::with_capacity(pages.len());
+    let mut moved = Moved { pages: room, device: device.ordinal, work };
+    let mut drafts = Vec::with_capacity(pages.len());
+    for page in pages {
+        let Kept::Draft(bytes) = &page.kept else { continue };
+        if let Some(place) = take(device, moved.work, bytes.len()) {
+            let kept = Kept::Device(place);
+            moved.pages.push(Page { descriptor: page.descriptor, kept });
+            drafts.push(page);
+        } else if let Some(place) = moved.work.arena.store(bytes) {
+            page.kept = Kept::Host(place);
+        }
     }
-    stats::page().verify_failures.add(u64::from(arrived.is_ok()));
-    work.store(device.ordinal).release(place);
-    None
+    let Moved { pages: new, work, .. } = &mut moved;
+    let Work { back, stores, .. } = &mut **work;
+    let store = &stores[usize::from(device.ordinal)];
+    let mut rest = &mut back[..];
+    let mut sent: Vec<(u64, &[u8])> = Vec::with_capacity(drafts.len());
+    let mut returned = Vec::with_capacity(drafts.len());
+    for (page, new) in drafts.iter().zip(&*new) {
+        let (Kept::Draft(bytes), Kept::Device(place)) = (&page.kept, &new.kept) else { return };
+        let Some((part, others)) = rest.split_at_mut_checked(bytes.len()) else { return };
+        sent.push((store.address(*place), bytes));
+        returned.push(part);
+        rest = others;
+    }
+    let arrived = stream::run(ctx, |queue| {
+        sent.iter().try_for_each(|&(to, bytes)| queue.up(to, bytes))?;
+        let back = returned.iter_mut().map(|part| &mut **part);
+        sent.iter().zip(back).try_for_each(|(&(from, _), part)| queue.down(from, part))
+    });
+    if arrived.is_err() {
+        return;
+    }
+    let same: Vec<bool> = sent.iter().zip(&returned).map(|((_, a), b)| *a == &**b).collect();
+    for ((page, new), same) in drafts.into_iter().zip(new).zip(same) {
+        if same {
+            std::mem::swap(*page, new);
+        } else {
+            stats::page().verify_failures.add(1);
+        }
+    }
 }
 
 /// Makes the store smaller by moving blocks on to the host tier, coldest first, until `wanted`
