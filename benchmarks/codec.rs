@@ -10,6 +10,7 @@ use coldpress::codec::PAGE;
 use coldpress::codec::cpu::{Coder, Dtype};
 use serde_json::json;
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::{env, fs};
 
 const PASSES: usize = 5;
@@ -134,25 +135,54 @@ fn processor() -> String {
     line.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, name)| name).to_owned()
 }
 
-fn main() {
+const USAGE: &str = "usage: cargo bench --bench codec -- [--json] [--mib N] [FILE..]";
+
+/// What to measure: bytes with their name; and whether to print JSON.
+struct Asked {
+    sets: Vec<(String, Vec<u8>)>,
+    as_json: bool,
+}
+
+/// Nothing if only the usage was asked for.
+fn arguments() -> Result<Option<Asked>, String> {
     let mut arguments = env::args().skip(1);
-    let (mut as_json, mut mib, mut files) = (false, 16, Vec::new());
+    let (mut as_json, mut mib, mut sets) = (false, 16, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // Cargo says so.
             "--bench" => {}
             "--json" => as_json = true,
-            "--mib" => mib = arguments.next().and_then(|n| n.parse().ok()).expect("--mib NUMBER"),
-            _ => files.push(argument),
+            "--mib" => match arguments.next().and_then(|n| n.parse().ok()) {
+                Some(n) if n > 0 => mib = n,
+                _ => return Err("--mib: how many?".to_owned()),
+            },
+            "-h" | "--help" => return Ok(None),
+            option if option.starts_with('-') => return Err(format!("no option {option}")),
+            file => match fs::read(file) {
+                Ok(data) if !data.is_empty() => sets.push((file.to_owned(), data)),
+                Ok(_) => return Err(format!("{file} is empty")),
+                Err(e) => return Err(format!("{file}: {e}")),
+            },
         }
     }
-    let mut sets: Vec<(String, Vec<u8>)> = files
-        .iter()
-        .map(|file| (file.clone(), fs::read(file).unwrap_or_else(|e| panic!("{file}: {e}"))))
-        .collect();
     if sets.is_empty() {
         sets.push((format!("{mib} MiB of bf16 from N(0, 0.02)"), weights(mib)));
     }
+    Ok(Some(Asked { sets, as_json }))
+}
+
+fn main() -> ExitCode {
+    let Asked { sets, as_json } = match arguments() {
+        Ok(Some(asked)) => asked,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => {
+            eprintln!("{wrong}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
     let mut documents = Vec::new();
     for (name, data) in &sets {
         let rows = rows(data);
@@ -178,4 +208,5 @@ fn main() {
             "processor": processor(), "passes": PASSES, "sets": documents });
         println!("{document:#}");
     }
+    ExitCode::SUCCESS
 }

@@ -58,14 +58,17 @@ CP_FN uint32_t cp_prmt(uint32_t a, uint32_t b, uint32_t selector) {
 #endif
 }
 
-// Bit 0 of each of eight codes of `bits` bits.
-CP_FN uint64_t cp_each_of_8(uint32_t bits) {
+// Bit 0 of each of `count` codes of `bits` bits.
+CP_FN uint64_t cp_each_of(uint32_t count, uint32_t bits) {
     uint64_t out = 0;
-    for (uint32_t i = 0; i < 8; i++) out |= 1ull << i * bits;
+    for (uint32_t i = 0; i < count; i++) out |= 1ull << i * bits;
     return out;
 }
 
-// Of eight codes those that have all bits set, as bit 0 of each.
+// The lowest `count` bits, from 1 to 64.
+CP_FN uint64_t cp_low(uint32_t count) { return ~0ull >> (64 - count); }
+
+// Of the codes that `each` has bit 0 of, those with all bits set.
 CP_FN uint64_t cp_all_ones(uint64_t codes, uint32_t bits, uint64_t each) {
     for (uint32_t i = 1; i < bits; i++) each &= codes >> i;
     return codes & each;

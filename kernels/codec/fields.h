@@ -44,15 +44,16 @@ CP_FN void cp_decode_f(const CpBlob &blob, uint32_t stream, uint32_t m, const Cp
 
 // How many codes of each lane lead on to the second tier.
 CP_FN void cp_count_t(const CpBlob &blob, uint32_t stream, uint32_t m, uint32_t bits, Lane<uint32_t> &count) {
-    const uint64_t each = cp_each_of_8(bits);
-    const uint32_t per = cp_per_lane(m);
+    // As many at once as are whole bytes, and eight of these at most.
+    const uint32_t most = 8 / bits * 8, per = cp_per_lane(m);
+    const uint64_t each = cp_each_of(most, bits);
     CP_LANES(l) {
+        const uint32_t end = cp_min(m, (l + 1) * per);
         count[l] = 0;
         CP_ROLLED
-        for (uint32_t p = l * per; p < cp_min(m, (l + 1) * per); p += 8) {
-            const uint32_t n = cp_min(m - p, 8);
-            const uint64_t codes = cp_codes(blob, stream, p, bits) & ((1ull << n * bits) - 1);
-            count[l] += cp_popcount(cp_all_ones(codes, bits, each));
+        for (uint32_t p = l * per; p < end; p += most) {
+            const uint64_t codes = cp_read8(blob, stream + p / 8 * bits), own = cp_low(cp_min(end - p, most) * bits);
+            count[l] += cp_popcount(cp_all_ones(codes, bits, each & own));
         }
     }
 }
@@ -91,15 +92,16 @@ CP_FN void cp_decode_t(const CpBlob &blob, uint32_t stream, uint32_t second, uin
 // How many of each lane's second codes lead on to the third tier.
 CP_FN void cp_count_escapes(const CpBlob &blob, uint32_t second, uint32_t bits, Lane<uint32_t> &rank, uint32_t all,
                             Lane<uint32_t> &escapes) {
-    const uint64_t each = cp_each_of_8(bits);
+    const uint32_t most = 57 / bits;
+    const uint64_t each = cp_each_of(most, bits);
     Lane<uint32_t> after;
     CP_LANES(l) after[l] = all;
     cp_next_lane(rank, after);
     CP_LANES(l) {
         uint32_t found = 0;
         CP_ROLLED
-        for (uint32_t i = rank[l]; i < after[l]; i += 8) {
-            const uint32_t n = cp_min(after[l] - i, 8);
+        for (uint32_t i = rank[l]; i < after[l]; i += most) {
+            const uint32_t n = cp_min(after[l] - i, most);
             found += cp_popcount(cp_all_ones(cp_read_bits(blob, 8 * second + i * bits, n * bits), bits, each));
         }
         escapes[l] = found;
@@ -112,7 +114,7 @@ CP_FN void cp_escapes_t(const CpBlob &blob, uint32_t stream, uint32_t second, ui
                         const CpPalettes &field, Lane<uint32_t> &rank, Lane<uint32_t> &before, uint32_t all,
                         uint8_t *plane) {
     const uint32_t a = field.code.a, b = field.code.b, last = (1u << b) - 1, per = cp_per_lane(m);
-    const uint64_t each = cp_each_of_8(a);
+    const uint64_t each = cp_each_of(8, a), each_second = cp_each_of(8, b);
     Lane<uint32_t> after;
     CP_LANES(l) after[l] = all;
     cp_next_lane(before, after);
@@ -122,11 +124,16 @@ CP_FN void cp_escapes_t(const CpBlob &blob, uint32_t stream, uint32_t second, ui
         for (uint32_t p = l * per; from < after[l] && p < cp_min(m, (l + 1) * per); p += 8) {
             const uint32_t n = cp_min(m - p, 8);
             uint64_t misses = cp_all_ones(cp_codes(blob, stream, p, a) & ((1ull << n * a) - 1), a, each);
+            const uint32_t bits = cp_popcount(misses) * b;
+            uint64_t codes = cp_read_bits(blob, bit, bits);
+            bit += bits;
+            // Seldom is one of the eight in the third tier.
+            if (cp_all_ones(codes, b, each_second) == 0) continue;
             for (uint32_t j = 0; misses != 0; j++, misses >>= a) {
                 if (!(misses & 1)) continue;
-                if (cp_read_bits(blob, bit, b) == last)
+                if ((codes & last) == last)
                     plane[cp_element(m, p) + j] = (uint8_t)cp_read_bits(blob, 8 * (third + from++), 8);
-                bit += b;
+                codes >>= b;
             }
         }
     }
