@@ -48,48 +48,43 @@ struct Setting {
     limit: Option<u64>,
     torture: bool,
     steps: u64,
+    codec: &'static str,
+    /// Memory of the host for pages; what does not fit stays in the device's store.
+    host: &'static str,
 }
 
 /// Streams whose order is the same every time, so that the n-th call is the same one; both sizes of
-/// granules; short of memory, and evicting after every operation.
+/// granules; short of memory, and evicting after every operation; pages coded by the device and by the
+/// processor, in limits that are large enough for a store of them.
 const SETTINGS: &[Setting] = &[
+    Setting { limit: Some(512 << 10), steps: 60, ..setting("eager", "4KiB") },
+    Setting { limit: Some(1 << 20), steps: 100, ..setting("lazy", "64KiB") },
+    Setting { torture: true, steps: 25, ..setting("random", "4KiB") },
+    Setting { limit: Some(1 << 20), torture: true, steps: 25, ..setting("eager", "64KiB") },
+    Setting { limit: Some(1 << 20), steps: 100, ..setting("random", "64KiB") },
+    Setting { limit: Some(512 << 10), torture: true, steps: 25, ..setting("lazy", "4KiB") },
+    Setting { limit: Some(4 << 20), steps: 80, host: "1MiB", ..setting("eager", "64KiB") },
     Setting {
-        streams: "eager",
-        granularity: "4KiB",
-        limit: Some(512 << 10),
-        torture: false,
-        steps: 60,
+        limit: Some(4 << 20),
+        steps: 80,
+        host: "0",
+        codec: "cpu",
+        ..setting("lazy", "64KiB")
     },
     Setting {
-        streams: "lazy",
-        granularity: "64KiB",
-        limit: Some(1 << 20),
-        torture: false,
-        steps: 100,
-    },
-    Setting { streams: "random", granularity: "4KiB", limit: None, torture: true, steps: 25 },
-    Setting {
-        streams: "eager",
-        granularity: "64KiB",
-        limit: Some(1 << 20),
+        limit: Some(4 << 20),
         torture: true,
         steps: 25,
-    },
-    Setting {
-        streams: "random",
-        granularity: "64KiB",
-        limit: Some(1 << 20),
-        torture: false,
-        steps: 100,
-    },
-    Setting {
-        streams: "lazy",
-        granularity: "4KiB",
-        limit: Some(512 << 10),
-        torture: true,
-        steps: 25,
+        host: "1MiB",
+        codec: "cpu",
+        ..setting("random", "64KiB")
     },
 ];
+
+const fn setting(streams: &'static str, granularity: &'static str) -> Setting {
+    let (codec, host) = ("auto", "25%");
+    Setting { streams, granularity, limit: None, torture: false, steps: 0, codec, host }
+}
 
 /// A program in a setting.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +95,7 @@ struct Case {
 
 impl Case {
     fn command(&self, what: &str, folder: &Folder) -> Command {
-        let Setting { streams, granularity, limit, torture, steps } = self.setting;
+        let Setting { streams, granularity, limit, torture, steps, codec, host } = self.setting;
         let mut command = Command::new(artefact("cuda-fuzz"));
         for (name, _) in std::env::vars() {
             if name.starts_with("COLDPRESS_") || name.starts_with("SIMCUDA_") {
@@ -122,12 +117,18 @@ impl Case {
             .env("SIMCUDA_STREAMS", streams)
             .env("SIMCUDA_GRANULARITY", granularity)
             .env("SIMCUDA_MEMORY", "64MiB")
+            .env("COLDPRESS_CODEC", codec)
+            .env("COLDPRESS_HOST_LIMIT", host)
             .env("COLDPRESS_TORTURE", if torture { "on" } else { "off" })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         if let Some(limit) = limit {
             command.args(["--limit", &limit.to_string()]).env("COLDPRESS_LIMIT", limit.to_string());
+            // Where there is room for a store there is more to put into it.
+            if limit > 1 << 20 {
+                command.args(["--budget", &(4 * limit).to_string()]);
+            }
         }
         command
     }
