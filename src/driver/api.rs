@@ -202,6 +202,7 @@ functions! {
     cuFuncGetModule(*mut Handle, Handle);
     cuKernelGetLibrary(*mut Handle, Handle);
     cuModuleLoadData(*mut Handle, *const c_void);
+    cuFuncLoad(Handle);
     cuModuleGetFunction(*mut Handle, Handle, *const c_char);
     cuModuleUnload(Handle);
     cuModuleGetGlobal_v2(*mut CUdeviceptr, *mut usize, Handle, *const c_char);

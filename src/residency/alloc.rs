@@ -12,7 +12,7 @@ use super::memory::{acquire, map_run};
 use super::patience::PATIENCE;
 use super::state::{Event, State};
 use super::ticket::{self, Ticket};
-use super::{shared, slab, submit};
+use super::{shared, slab, stream, submit};
 use crate::driver::{CUdeviceptr, CUresult, code};
 use crate::fault;
 use crate::heap::MAP;
@@ -46,6 +46,7 @@ pub fn alloc(device: &'static Device, request: Request) -> Result<CUdeviceptr, C
         stats::page().oom_returned.add(1);
         return Err(code::OUT_OF_MEMORY);
     }
+    stream::equip(device, request.context.handle);
     let sizes = &device.sizes;
     let ptr = if request.size < sizes.slab_below {
         slab::alloc(device, request)?

@@ -12,7 +12,7 @@ use crate::vmm::{self, Pool};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 static TORTURE: AtomicBool = AtomicBool::new(false);
 
@@ -78,6 +78,8 @@ pub struct Device {
     pub reserve: AtomicU64,
     /// After a wait for freed memory that came to nothing: so much of it is let be.
     pub grace: AtomicU64,
+    /// The context that was last seen to have the library's kernels; 0 for none.
+    pub equipped: AtomicUsize,
     /// Set at the first shortage: from then on freed memory is kept ready.
     pub pressed: AtomicBool,
     /// The block freed last, if it is kept ready outside the lists: programs often ask for the
@@ -337,6 +339,7 @@ fn try_build() -> Result<Engine, &'static str> {
                 peak: AtomicU64::new(0),
                 reserve: AtomicU64::new(0),
                 grace: AtomicU64::new(0),
+                equipped: AtomicUsize::new(0),
                 pressed: AtomicBool::new(false),
                 spare: AtomicU32::new(0),
                 heap: Mutex::new(Heap {

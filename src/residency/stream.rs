@@ -3,7 +3,8 @@
 //!
 //! Only with the ticket, so one piece of work at a time.
 
-use super::fence;
+use super::engine::{self, Device};
+use super::{fence, ticket};
 use crate::codec::cpu::Hint;
 use crate::codec::kernels;
 use crate::config::{self, Codec};
@@ -12,6 +13,7 @@ use crate::fault;
 use parking_lot::Mutex;
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
 
 /// The library's kernels in one context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,10 @@ fn remember(ours: Ours) {
 /// Forgets what we had in a context that has gone.
 pub fn context_gone(ctx: usize) {
     OURS.lock().retain(|o| o.ctx != ctx);
+    for device in engine::devices() {
+        // Another context may get its handle.
+        let _ = device.equipped.compare_exchange(ctx, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 
 /// Destroys the internal stream of a context that is about to go; the kernels go with it.
@@ -305,6 +311,27 @@ pub fn upload(ctx: usize, ptr: u64, bytes: &[u8]) -> Result<(), CUresult> {
     run(ctx, |queue| queue.up(ptr, bytes))
 }
 
+/// Loads the kernels of a context in which memory is being allocated, so that none has to be loaded
+/// when memory is short and the device is busy: that may wait for work, and takes memory.
+#[inline]
+pub fn equip(device: &Device, ctx: usize) {
+    if device.equipped.load(Ordering::Relaxed) != ctx {
+        equip_now(device, ctx);
+    }
+}
+
+#[cold]
+fn equip_now(device: &Device, ctx: usize) {
+    // Where eviction is off nobody needs them, and loading would end a capture. Whoever has the
+    // ticket works with them already.
+    if !engine::armed() {
+        return;
+    }
+    let Some(_ticket) = ticket::try_take() else { return };
+    kernels(ctx);
+    device.equipped.store(ctx, Ordering::Relaxed);
+}
+
 /// The kernels of `ctx`, loaded at the first call; `None` where pages are coded on the host.
 pub fn kernels(ctx: usize) -> Option<Kernels> {
     static REFUSED: Mutex<bool> = Mutex::new(false);
@@ -340,7 +367,12 @@ fn load(api: &'static driver::Api) -> Result<Kernels, CUresult> {
         let mut function = std::ptr::null_mut();
         // SAFETY: a live local, the module made above, a name that ends with zero.
         done(unsafe { (api.cuModuleGetFunction)(&mut function, module, name.as_ptr()) })?;
-        Ok(function as usize)
+        // Otherwise its code comes with the first launch. Drivers before 12.4 have no such call.
+        // SAFETY: the function got above.
+        match unsafe { (api.cuFuncLoad)(function) } {
+            code::SUCCESS | code::NOT_FOUND => Ok(function as usize),
+            e => Err(e),
+        }
     };
     let all = function(kernels::ENCODE).and_then(|encode| {
         let (decode, search) = (function(kernels::DECODE)?, function(kernels::SCAN)?);
