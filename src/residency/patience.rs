@@ -36,7 +36,8 @@ pub fn deadline() -> Instant {
 
 /// Tries until something comes of it. NOT_READY means that the device was busy or that others hold
 /// what is needed: both pass, so it is tried again, with more patience since work may be queued
-/// deeper than one. After `deadline` a last try waits for nothing.
+/// deeper than one. After `deadline` a last try waits for nothing; whoever has the ticket just then
+/// may keep it for as long as a try takes, and is waited for where the memory is needed.
 pub fn patiently<T>(
     deadline: Instant,
     exceed: bool,
@@ -44,8 +45,9 @@ pub fn patiently<T>(
 ) -> Result<T, CUresult> {
     let mut patience = PATIENCE;
     let mut pause = PATIENCE / 50;
+    let grace = if exceed { config::get().restore_wait.min(LONGEST) } else { Duration::ZERO };
     loop {
-        let Some(mut ticket) = ticket::take_until(deadline) else {
+        let Some(mut ticket) = ticket::take_until(deadline + grace) else {
             return Err(code::OUT_OF_MEMORY);
         };
         let left = deadline.saturating_duration_since(Instant::now());

@@ -2,7 +2,7 @@
 //! older than others.
 
 use super::blocked::outcome;
-use super::{paused, run};
+use super::{judged, paused, prepared, run};
 
 /// An eviction by somebody else finds pinned what an operation is about to use.
 #[test]
@@ -22,6 +22,13 @@ fn a_launch_sees_what_left_since_it_looked() {
 #[test]
 fn what_is_freed_on_its_way_back_is_not_lost() {
     paused("between", &["freed"], "rescue");
+}
+
+/// Somebody else is at work when a launch's patience ends: its last try comes after that.
+#[test]
+fn the_last_try_is_not_left_out() {
+    let run = prepared("between", &["late"]).env("COLDPRESS_RESTORE_WAIT", "2s");
+    judged(run.paused("restore-begun").env("SIMCUDA_LIBRARY", super::support::simulator()));
 }
 
 /// A copy that fails keeps more than its own block.

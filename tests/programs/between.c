@@ -84,6 +84,35 @@ static void *launch_first(void *unused)
     return unused;
 }
 
+static void *launch_second(void *unused)
+{
+    enter();
+    CHECK(step(&second, 5, NULL) == OK);
+    return unused;
+}
+
+/* A launch needs what is away while another thread's restore takes longer than the launch may wait (2 s). */
+static void program_late(void)
+{
+    hidden = buffer(2 * MIB, 1);
+    second = buffer(2 * MIB, 2);
+    first = buffer(2 * MIB, 3);
+    CHECK(evict(first.at) == OK);
+    CHECK(evict(second.at) == OK);
+    pthread_t restoring = start(launch_second, NULL);
+    int there = gate();
+    pthread_t launching = start(launch_first, NULL);
+    usleep(2500000);
+    close(there);
+    pthread_join(restoring, NULL);
+    pthread_join(launching, NULL);
+    finish(NULL);
+    verify(&first);
+    verify(&second);
+    CHECK(allocate(&list, 2 * MIB) == OK);
+    bring_address(NULL);
+}
+
 static size_t memory_left(void)
 {
     size_t left, all;
@@ -134,6 +163,7 @@ int main(int argc, char **argv)
     if (!strcmp(argv[2], "prepared")) program_prepared();
     else if (!strcmp(argv[2], "stays")) program_stays();
     else if (!strcmp(argv[2], "freed")) program_freed();
+    else if (!strcmp(argv[2], "late")) program_late();
     else program_launch();
     CHECK(follow(list, &hidden, 7, NULL) == OK);
     finish(NULL);

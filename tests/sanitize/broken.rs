@@ -47,11 +47,15 @@ fn main() {
         };
         match how.as_str() {
             "race" => std::thread::scope(|scope| {
+                // On a busy machine one would be done before the other begins, and locks of the
+                // library in between would order them.
+                let both = std::sync::Barrier::new(2);
                 let asking = || {
                     assert_eq!(set(context), 0);
-                    (0..1000).for_each(|_| ask(1));
+                    both.wait();
+                    (0..50_000).for_each(|_| ask(1));
                 };
-                scope.spawn(asking);
+                scope.spawn(&asking);
                 asking();
             }),
             "beyond" => ask(2),
